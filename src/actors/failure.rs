@@ -1,0 +1,59 @@
+//! Why the service did not do what it was asked. Knows nothing of HTTP; the API maps each case.
+
+use crate::domain::address::AddressRange;
+use crate::domain::event::Kind;
+use crate::domain::id::{LeaseId, SubnetId};
+use crate::domain::invalid::Invalid;
+use crate::store::error::Fault;
+
+/// A request that was not carried out. Unless it says otherwise, nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("there is no {kind} {id}")]
+    NotFound { kind: Kind, id: String },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Fewer addresses are free than were asked for.
+    #[error("{requested} addresses were asked for and {free} are free")]
+    Exhausted { requested: usize, free: u128 },
+    /// The addresses of another subnet of the pool are among those asked for.
+    #[error("{range} overlaps subnet {with}")]
+    Overlap { range: AddressRange, with: SubnetId },
+    #[error("{kind} {id} has deletion_protection set")]
+    Protected { kind: Kind, id: String },
+    #[error("{kind} {id} is being deleted")]
+    Deleting { kind: Kind, id: String },
+    /// Live leases lie outside of what the subnet would become; some of them.
+    #[error("live leases would lie outside of the subnet, or on its gateway or exclusions")]
+    Occupied { leases: Vec<LeaseId> },
+    /// `If-Match` names another revision than the current one.
+    #[error("the current revision is {current}, another one was expected")]
+    PreconditionFailed { current: u64 },
+    /// The `Idempotency-Key` was used for another request.
+    #[error("the Idempotency-Key was used before, with another body")]
+    KeyReused,
+    /// Too many others changed it at the same time.
+    #[error("it is being changed by too many others at once")]
+    Contended,
+    /// Too many requests are waiting already.
+    #[error("too many requests are waiting for {what}")]
+    Overloaded { what: &'static str },
+    #[error("the store is not available")]
+    StoreUnavailable(#[source] Fault),
+    /// The change may have been made.
+    #[error("the outcome is unknown: the change may have been made, or may yet be")]
+    OutcomeUnknown(#[source] Fault),
+}
+
+impl From<Fault> for Failure {
+    /// A read that failed: nothing was changed.
+    fn from(fault: Fault) -> Self {
+        Self::StoreUnavailable(fault)
+    }
+}
+
+impl Failure {
+    pub fn not_found(kind: Kind, id: impl ToString) -> Self {
+        Self::NotFound { kind, id: id.to_string() }
+    }
+}

@@ -1,0 +1,92 @@
+//! Events: what happened, to what, by whom. One durable change has exactly one, committed with it
+//! (INV-4).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use crate::domain::id::{EventId, PoolId, SubnetId};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or(UnknownWord)
+            }
+        }
+    };
+}
+
+/// A text that names no kind or verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of the known words")]
+pub struct UnknownWord;
+
+words!(
+    /// What kind of resource an event is about.
+    Kind { Pool = "pool", Subnet = "subnet", Reservation = "reservation", Lease = "lease" }
+);
+words!(
+    /// What happened to it. `Deleting` is the mark that a cascading delete sets first.
+    Verb { Created = "created", Updated = "updated", Deleting = "deleting", Deleted = "deleted" }
+);
+
+/// Who asked for a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the token that was used; none when the service asks no one.
+    pub actor: Option<Arc<str>>,
+    /// The request's id, as answered in `X-Request-Id`.
+    pub request_id: Option<Arc<str>>,
+}
+
+/// What happened, as it goes into the store with the change.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub id: EventId,
+    pub kind: Kind,
+    pub verb: Verb,
+    pub pool: PoolId,
+    /// None when no single subnet is concerned.
+    pub subnet: Option<SubnetId>,
+    /// The id of the resource.
+    pub resource: String,
+    pub origin: Origin,
+    /// The resource after the change; before it, for a deletion.
+    pub data: Box<RawValue>,
+    /// The resource before the change, for an update.
+    pub before: Option<Box<RawValue>>,
+}
+
+/// An event as it is read back from the log.
+#[derive(Clone, Debug)]
+pub struct LoggedEvent {
+    /// Its place in the log: later events have greater positions.
+    pub position: u64,
+    /// When it was committed; never less than that of an earlier position.
+    pub at: Timestamp,
+    pub event: Event,
+}

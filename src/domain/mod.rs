@@ -1,0 +1,19 @@
+//! The pure core: it decides and does not act. No async, no I/O, no clock; `now` and new ids are
+//! arguments. Every case can therefore be enumerated in microseconds.
+
+pub mod id;
+pub mod invalid;
+
+pub mod address;
+pub mod annotations;
+pub mod metadata;
+
+pub mod event;
+pub mod lease;
+pub mod pool;
+pub mod reservation;
+pub mod resource;
+pub mod subnet;
+
+pub mod allocate;
+pub mod bitmap;

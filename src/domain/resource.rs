@@ -1,0 +1,222 @@
+//! The resources as clients and consumers of events see them: one JSON shape for the answer of a
+//! request, the stored event and the message on the bus.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::domain::annotations::Annotations;
+use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::lease::Lease;
+use crate::domain::pool::{Pool, State};
+use crate::domain::reservation::Reservation;
+use crate::domain::subnet::{Span, Subnet, Usage};
+
+/// The JSON text of a resource, for an event.
+pub fn to_raw(resource: &impl Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(resource).unwrap_or_else(|error| {
+        // Strings, numbers and JSON text always serialize; a map with odd keys would not.
+        unreachable!("a resource is JSON: {error}")
+    })
+}
+
+/// A pool. `usage` is left out of events, which would say it of a moment long gone.
+#[derive(Serialize)]
+pub struct PoolResource<'a> {
+    id: PoolId,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    deletion_protection: bool,
+    #[serde(serialize_with = "is_deleting")]
+    deleting: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageResource>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> PoolResource<'a> {
+    pub fn new(pool: &'a Pool, usage: Option<Usage>) -> Self {
+        Self {
+            id: pool.id,
+            annotations: &pool.annotations,
+            deletion_protection: pool.deletion_protection,
+            deleting: pool.state,
+            usage: usage.map(UsageResource::from),
+            created_at: pool.created_at,
+            updated_at: pool.updated_at,
+        }
+    }
+}
+
+/// A subnet. `start` and `end` are there for both ways of giving one; `cidr` is null for a range.
+#[derive(Serialize)]
+pub struct SubnetResource<'a> {
+    id: SubnetId,
+    pool: PoolId,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    cidr: Option<ipnet::IpNet>,
+    start: IpAddr,
+    end: IpAddr,
+    gateway: Option<IpAddr>,
+    excluded: Vec<String>,
+    deletion_protection: bool,
+    #[serde(serialize_with = "is_deleting")]
+    deleting: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageResource>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> SubnetResource<'a> {
+    pub fn new(subnet: &'a Subnet, usage: Option<Usage>) -> Self {
+        let layout = &subnet.layout;
+        Self {
+            id: subnet.id,
+            pool: subnet.pool,
+            annotations: &subnet.annotations,
+            cidr: match layout.span() {
+                Span::Cidr(net) => Some(*net),
+                Span::Range(_) => None,
+            },
+            start: layout.addresses().first(),
+            end: layout.addresses().last(),
+            gateway: layout.gateway(),
+            excluded: layout.excluded().iter().map(ToString::to_string).collect(),
+            deletion_protection: subnet.deletion_protection,
+            deleting: subnet.state,
+            usage: usage.map(UsageResource::from),
+            created_at: subnet.created_at,
+            updated_at: subnet.updated_at,
+        }
+    }
+}
+
+/// A lease, with what its holder configures beside the address.
+#[derive(Serialize)]
+pub struct LeaseResource<'a> {
+    id: LeaseId,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    address: IpAddr,
+    prefix_length: Option<u8>,
+    gateway: Option<IpAddr>,
+    subnet: SubnetId,
+    reservation: ReservationId,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> LeaseResource<'a> {
+    pub fn new(lease: &'a Lease, subnet: &Subnet) -> Self {
+        Self {
+            id: lease.id,
+            annotations: &lease.annotations,
+            address: lease.address,
+            prefix_length: subnet.layout.span().prefix_length(),
+            gateway: subnet.layout.gateway(),
+            subnet: lease.subnet,
+            reservation: lease.id.reservation,
+            created_at: lease.created_at,
+            updated_at: lease.updated_at,
+        }
+    }
+}
+
+/// A reservation with its leases. `context` is left out of events.
+#[derive(Serialize)]
+pub struct ReservationResource<'a> {
+    id: ReservationId,
+    pool: PoolId,
+    subnet: Option<SubnetId>,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    expires_at: Option<Timestamp>,
+    leases: Vec<LeaseResource<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Context<'a>>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> ReservationResource<'a> {
+    /// `subnet_of` gives the subnet of each lease; a lease whose subnet it does not know is left
+    /// out, as one is whose subnet was deleted while it was being read.
+    pub fn new(
+        reservation: &'a Reservation,
+        subnet_of: impl Fn(SubnetId) -> Option<&'a Subnet>,
+        context: Option<Context<'a>>,
+    ) -> Self {
+        let leases = reservation.leases.iter();
+        Self {
+            id: reservation.id,
+            pool: reservation.pool,
+            subnet: reservation.subnet,
+            annotations: &reservation.annotations,
+            expires_at: reservation.expires_at,
+            leases: leases
+                .filter_map(|lease| Some(LeaseResource::new(lease, subnet_of(lease.subnet)?)))
+                .collect(),
+            context,
+            created_at: reservation.created_at,
+            updated_at: reservation.updated_at,
+        }
+    }
+}
+
+/// The pool and the subnets of a reservation, so that a provisioner needs no second call.
+#[derive(Serialize)]
+pub struct Context<'a> {
+    pool: Named<'a, PoolId>,
+    subnets: Vec<Named<'a, SubnetId>>,
+}
+
+#[derive(Serialize)]
+struct Named<'a, Id> {
+    id: Id,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(pool: &'a Pool, subnets: impl IntoIterator<Item = &'a Subnet>) -> Self {
+        Self {
+            pool: Named { id: pool.id, annotations: &pool.annotations },
+            subnets: subnets
+                .into_iter()
+                .map(|subnet| Named { id: subnet.id, annotations: &subnet.annotations })
+                .collect(),
+        }
+    }
+}
+
+/// Exact integers: of an IPv6 subnet they pass 2^64.
+#[derive(Serialize)]
+struct UsageResource {
+    capacity: u128,
+    reserved: u128,
+    excluded: u128,
+    quarantined: u128,
+    free: u128,
+}
+
+impl From<Usage> for UsageResource {
+    fn from(usage: Usage) -> Self {
+        Self {
+            capacity: usage.capacity,
+            reserved: usage.reserved,
+            excluded: usage.excluded,
+            quarantined: usage.quarantined,
+            free: usage.free(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_deleting<S: Serializer>(state: &State, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(*state == State::Deleting)
+}

@@ -1,0 +1,6 @@
+pub mod actors;
+pub mod clock;
+pub mod domain;
+pub mod limits;
+pub mod store;
+pub mod telemetry;

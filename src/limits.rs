@@ -1,0 +1,72 @@
+//! Every bound of the service in one place: what a client may send, and how much may wait or be in
+//! flight. A queue without a bound is a slow crash, so each has its number here. Relations between
+//! bounds are checked by the compiler at the end.
+
+use std::time::Duration;
+
+/// Bytes of a resource's name.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Tags on one resource.
+pub const TAGS_MAX: usize = 64;
+/// Bytes of one tag.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Bytes of one resource's metadata as JSON text.
+pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Levels of nesting in metadata.
+pub const METADATA_DEPTH_MAX: usize = 32;
+/// Scalar values in one resource's metadata; each is indexed for `?metadata.<path>=`.
+pub const METADATA_VALUES_MAX: usize = 1024;
+
+/// Bytes of a request body.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// How long an idempotency key is remembered unless configured otherwise.
+pub const IDEMPOTENCY_KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Filters (`tag`, `name`, `metadata.<path>`) in one list request.
+pub const FILTERS_MAX: usize = 16;
+/// Items in one page of a list when the request does not say.
+pub const PAGE_LIMIT_DEFAULT: usize = 100;
+/// Items in one page of a list at most.
+pub const PAGE_LIMIT_MAX: usize = 1000;
+
+/// The shortest IPv4 prefix of a subnet: a /8 holds 2^24 addresses.
+pub const IPV4_PREFIX_MIN: u8 = 8;
+/// The shortest IPv6 prefix of a subnet: a /32 holds 2^96 addresses.
+pub const IPV6_PREFIX_MIN: u8 = 32;
+/// Ranges in `excluded` of one subnet.
+pub const EXCLUDED_RANGES_MAX: usize = 1024;
+/// Subnets of one pool; the pool's actor keeps a record of each.
+pub const SUBNETS_PER_POOL_MAX: usize = 16 * 1024;
+/// Addresses in one reservation.
+pub const RESERVATION_ADDRESSES_MAX: usize = 4096;
+/// Leases named in a refusal, so that the answer stays small.
+pub const NAMED_LEASES_MAX: usize = 10;
+
+/// Changes in one commit.
+pub const BATCH_CHANGES_MAX: usize = 512;
+/// Rows (resources, leases, events) written by one commit, unless a single change is larger.
+pub const BATCH_ROWS_MAX: usize = 16 * 1024;
+/// Changes waiting for the writer.
+pub const WRITER_QUEUE_MAX: usize = 8 * 1024;
+/// Requests admitted to one subnet or pool actor and not yet answered.
+pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
+/// Reservations removed by one step of a cascading delete.
+pub const CASCADE_CHUNK: usize = 256;
+/// Times an unguarded PATCH is tried again when another change came between.
+pub const PATCH_ATTEMPTS_MAX: usize = 16;
+/// How long a request waits for an actor to be loaded or brought to rest.
+pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
+/// An actor nobody used for this long is dropped; the next request loads it again.
+pub const ACTOR_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Bits in one page of a bitmap.
+pub const PAGE_BITS: u128 = 4096;
+
+const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
+const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
+const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
+const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);
+const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
+const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(PAGE_BITS.is_power_of_two() && PAGE_BITS <= 1 << u16::BITS);

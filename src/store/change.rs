@@ -1,0 +1,119 @@
+//! What is written: one [`Change`] is one effect, its event, and what to answer when the same
+//! request comes again. All of it is committed or none.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::domain::event::Event;
+use crate::domain::id::{PoolId, ReservationId, SubnetId};
+use crate::domain::lease::{Lease, LeaseKey};
+use crate::domain::pool::Pool;
+use crate::domain::reservation::Reservation;
+use crate::domain::subnet::Subnet;
+
+/// Changes that are committed together.
+#[derive(Debug)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// The time of the commit and of its events. The writer never lets it run backwards; a store
+    /// raises it to that of its last event when it is less.
+    pub at: Timestamp,
+}
+
+/// One durable change.
+#[derive(Debug)]
+pub struct Change {
+    pub effect: Effect,
+    pub event: Event,
+    pub answer: Option<Recorded>,
+}
+
+/// What a change does. Every effect says on which state it was decided; a store refuses it when
+/// the state is another (see [`super::error::Refusal`]).
+#[derive(Debug)]
+pub enum Effect {
+    CreatePool(Pool),
+    /// Replaces the record whose revision is one less.
+    UpdatePool(Pool),
+    /// The pool must be marked as deleting and hold no subnets.
+    DeletePool(PoolId),
+
+    /// The pool must be live, its `subnets_revision` must be the given one and is counted up.
+    CreateSubnet {
+        subnet: Subnet,
+        pool_subnets_revision: u64,
+    },
+    /// Replaces the record whose revision is one less. With `pool_subnets_revision`, the pool's
+    /// must be that and is counted up. When the layout changes, no lease may lie outside of the
+    /// new one.
+    UpdateSubnet {
+        subnet: Subnet,
+        pool_subnets_revision: Option<u64>,
+    },
+    /// The subnet must be marked as deleting and hold no leases. Counts up the pool's
+    /// `subnets_revision`.
+    DeleteSubnet {
+        subnet: SubnetId,
+        pool: PoolId,
+    },
+
+    /// Each subnet of `chosen_under` must be live and have that `layout_revision`; no address may
+    /// be leased.
+    CreateReservation {
+        reservation: Reservation,
+        chosen_under: Vec<(SubnetId, u64)>,
+    },
+    /// Replaces the record whose revision is one less; its leases stay as they are.
+    UpdateReservation(Reservation),
+    /// Removes the reservation of that revision and all of its leases.
+    DeleteReservation {
+        id: ReservationId,
+        revision: u64,
+    },
+    /// Replaces the annotations, revision and time of a lease; its reservation must have the
+    /// revision `reservation_revision`, which is counted up.
+    UpdateLease {
+        lease: Lease,
+        reservation_revision: u64,
+    },
+    /// Takes some leases from a reservation that lives on; it must have the revision
+    /// `reservation_revision`, which is counted up.
+    DeleteLeases {
+        reservation: ReservationId,
+        reservation_revision: u64,
+        leases: Vec<LeaseKey>,
+    },
+}
+
+impl Change {
+    /// Rows that are written, about: what a commit is bounded by.
+    pub fn rows(&self) -> usize {
+        let leases = match &self.effect {
+            Effect::CreateReservation { reservation, .. } => reservation.leases.len(),
+            Effect::DeleteLeases { leases, .. } => leases.len(),
+            _ => 0,
+        };
+        leases + 2
+    }
+}
+
+/// A request that may come again: the client's key within one route, and a digest of what was
+/// asked with it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// Method, path and `Idempotency-Key`.
+    pub key: String,
+    /// SHA-256 of the body.
+    pub fingerprint: [u8; 32],
+}
+
+/// The first answer to a request with a key (INV-7): that of the creation it made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub request: RequestKey,
+    /// The path of what was created.
+    pub location: String,
+    pub revision: u64,
+    pub body: Bytes,
+    pub at: Timestamp,
+}

@@ -1,0 +1,86 @@
+//! What is kept: one trait, two implementations, one shared test suite.
+//!
+//! Changes come only through the [`writer`], which hands the store a batch at a time; everything
+//! else reads. A read sees every change whose success was answered before it began.
+
+pub mod change;
+pub mod error;
+pub mod query;
+
+pub mod batch;
+pub mod writer;
+
+pub mod sqlite;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::event::LoggedEvent;
+use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::lease::Lease;
+use crate::domain::pool::Pool;
+use crate::domain::reservation::Reservation;
+use crate::domain::subnet::Subnet;
+use change::{Batch, Recorded, RequestKey};
+use error::{CommitError, Fault, Refusal};
+use query::{EventQuery, LeaseQuery, List, Page, Scope};
+
+/// A durable store. Reads answer [`Fault`] when the store cannot be asked.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Commits a batch: each change whole with its event and its recorded answer, or refused and
+    /// without a trace; changes that are refused do not disturb the others. The answer is one
+    /// verdict for each change, in order, and comes when the batch is durable (INV-2).
+    ///
+    /// # Errors
+    /// [`CommitError::NotDone`] when nothing of the batch was written, [`CommitError::Unknown`]
+    /// when that cannot be said: [`Store::settle`] finds out.
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError>;
+
+    /// After an unknown outcome: makes it known, for good. `true` when the batch is durable,
+    /// `false` when it is not and never will be. Called until it answers, before any other commit.
+    async fn settle(&self, batch: Arc<Batch>) -> Result<bool, Fault>;
+
+    /// Forgets the recorded answers of requests made before `before`; at most `limit` of them.
+    /// Answers how many were forgotten.
+    async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault>;
+
+    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault>;
+    /// Pools in order of their ids.
+    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault>;
+
+    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault>;
+    /// Subnets of a pool in order of their ids.
+    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault>;
+    /// All subnets of a pool, in order of their ids.
+    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault>;
+
+    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault>;
+    /// Reservations of a pool, or that hold an address of a subnet, in order of their ids.
+    async fn reservations(
+        &self,
+        scope: Scope,
+        list: List<ReservationId>,
+    ) -> Result<Page<Reservation>, Fault>;
+
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault>;
+    /// Leases in order of their ids.
+    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault>;
+    /// The leased addresses of a subnet: one range scan.
+    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault>;
+    /// How many addresses of each subnet are leased; linear in them. Every subnet asked for has an
+    /// entry.
+    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault>;
+
+    /// The event log in order of position.
+    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault>;
+    /// The answer recorded for a request, unless it was recorded before `since`.
+    async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault>;
+
+    /// Pools and subnets whose deletion has begun and not ended.
+    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault>;
+}
