@@ -2,5 +2,6 @@ pub mod actors;
 pub mod clock;
 pub mod domain;
 pub mod limits;
+pub mod service;
 pub mod store;
 pub mod telemetry;
