@@ -1,15 +1,16 @@
 //! An IP address reservation service.
 //!
 //! ```text
-//!  HTTP ─▶ api ─▶ actors ─▶ store::writer ─▶ store          a change is true once it is committed
-//!                   │                          │
-//!                   └── domain: which          └── one commit for many requests,
-//!                       addresses to take          each with its event
+//!  HTTP ─▶ api ─▶ service ─▶ actors ─▶ store::writer ─▶ store
+//!                              │                          │
+//!                              └── domain: which          └── one commit for many requests,
+//!                                  addresses to take          each with its event
 //! ```
 //!
-//! A request is translated by [`api`], decided in memory by the actor that owns the subnet or pool
-//! ([`actors`], with the pure rules of [`domain`]), written together with whatever else is waiting
-//! ([`store`]), and answered when the commit is durable. [`app`] puts the pieces together.
+//! A request is translated by [`api`], found its way by [`service`], decided in memory by the actor
+//! that owns the subnet or pool ([`actors`], with the pure rules of [`domain`]), written together
+//! with whatever else is waiting ([`store`]), and answered when the commit is durable. [`app`] puts
+//! the pieces together.
 //!
 //! The modules in reading order:
 
@@ -30,6 +31,8 @@ pub mod domain;
 pub mod store;
 
 pub mod actors;
+
+pub mod service;
 
 pub mod clock;
 pub mod telemetry;
