@@ -1,0 +1,9 @@
+//! What must hold whatever happens: bursts, crashes, clients that vanish, stores that fail.
+
+mod burst;
+mod crash;
+mod disconnect;
+mod disk;
+mod faults;
+mod spread;
+mod support;
