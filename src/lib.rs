@@ -34,5 +34,11 @@ pub mod actors;
 
 pub mod service;
 
+pub mod api;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+
 pub mod clock;
 pub mod telemetry;
