@@ -33,7 +33,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(*args),
+        Command::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ipam: {error:#}");
