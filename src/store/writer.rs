@@ -55,6 +55,7 @@ pub struct Writer {
     queue: mpsc::Sender<Item>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a change")]
 enum Item {
     Change(Pending),
     Fence(oneshot::Sender<()>),
