@@ -15,6 +15,7 @@ use serde_json::error::Category;
 use crate::limits::BODY_BYTES_MAX;
 
 use super::error::{Code, Problem};
+use super::fields::Object;
 
 /// Longer explanations are cut: they may quote what the client sent.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -65,13 +66,14 @@ fn broken_off(error: &PayloadError) -> Problem {
 /// 400 when it is not JSON, with the place; 422 when it is, naming the field that is unknown, given
 /// twice, or of the wrong type.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|_| explain::<T>(body))
+    let parsed = serde_json::from_slice(body).map(|Object(value)| value);
+    parsed.map_err(|_| explain::<T>(body))
 }
 
 /// Finds out why `body` is no `T`.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let error = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+    let error = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
         Ok(_) => {
             // The value is whole, so what follows it is at fault.
             let detail = match deserializer.end() {
@@ -129,7 +131,7 @@ mod tests {
     struct Outer {
         id: ReadOnly,
         count: Given<u64>,
-        list: Given<Bounded<Inner, 2>>,
+        list: Given<Bounded<Object<Inner>, 2>>,
         raw: Given<Box<RawValue>>,
     }
 
@@ -156,6 +158,9 @@ mod tests {
             ("{\"raw\":tru}", Code::Malformed, ""),
             ("null", Code::Invalid, ""),
             ("\"x\"", Code::Invalid, ""),
+            ("[]", Code::Invalid, ""),
+            ("[1,2]", Code::Invalid, ""),
+            (r#"{"list":[{},[]]}"#, Code::Invalid, "list[1]"),
             (r#"{"colour":1}"#, Code::UnknownField, "colour"),
             (r#"{"list":[{},{"colour":1}]}"#, Code::UnknownField, "list[1].colour"),
             (r#"{"count":1,"count":1}"#, Code::Invalid, "count"),

@@ -14,7 +14,9 @@ use crate::limits::RESERVATION_ADDRESSES_MAX;
 use crate::store::query::Scope;
 
 use super::error::Problem;
-use super::fields::{Bounded, Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations};
+use super::fields::{
+    Bounded, Given, Object, Patch, ReadOnly, Tags, annotations_patch, new_annotations,
+};
 use super::media_type::Content;
 use super::query::{self, Query};
 use super::reply::{Replied, Reply, deleted};
@@ -31,7 +33,7 @@ pub struct ReservationBody {
     /// How many addresses; as many as `leases` describes, or one, when it is not said.
     count: Given<u64>,
     /// What is put on the leases, in order.
-    leases: Given<Bounded<DescribedLease, RESERVATION_ADDRESSES_MAX>>,
+    leases: Given<Bounded<Object<DescribedLease>, RESERVATION_ADDRESSES_MAX>>,
     id: ReadOnly,
     pool: ReadOnly,
     subnet: ReadOnly,
@@ -74,7 +76,7 @@ pub struct ReservationPatchBody {
 impl ReservationBody {
     fn into_request(self) -> Result<Request, Invalid> {
         let described = self.leases.0.map(|leases| leases.0).unwrap_or_default();
-        let leases = described.into_iter().enumerate().map(|(index, lease)| {
+        let leases = described.into_iter().enumerate().map(|(index, Object(lease))| {
             lease.into_annotations().map_err(|invalid| invalid.within(&format!("leases[{index}]")))
         });
         let annotations = new_annotations(self.name, self.tags, self.metadata)?;
