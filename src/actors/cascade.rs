@@ -2,7 +2,6 @@
 //! with its own change and event; each step is one batch at most. A crash in between leaves the
 //! mark, and the next start goes on from what is left.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -18,7 +17,6 @@ use crate::store::change::{Change, Effect};
 use crate::store::query::{List, Scope};
 use crate::store::writer::Verdict;
 
-use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::{event, failure};
 use super::shared::Shared;
@@ -34,13 +32,11 @@ pub async fn empty_pool(shared: &Shared, pool: PoolId, origin: &Origin) -> Resul
 
 /// Removes every lease of a subnet that is marked, and every reservation that had no other.
 pub async fn empty_subnet(
-    directory: &Arc<Directory>,
-    subnet: SubnetId,
+    shared: &Shared,
+    (pool, subnet): (PoolId, SubnetId),
     origin: &Origin,
 ) -> Result<(), Failure> {
-    let shared = &directory.shared;
-    let (pool, _) = directory.member(subnet).await?;
-    let subnets = shared.store.subnets_of(pool.id).await?;
+    let subnets = shared.store.subnets_of(pool).await?;
     empty(shared, Scope::Subnet(subnet), |reservation| {
         let (gone, kept): (Vec<Lease>, Vec<Lease>) =
             reservation.leases.iter().cloned().partition(|lease| lease.subnet == subnet);

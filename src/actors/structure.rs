@@ -170,7 +170,7 @@ impl Structure<'_> {
             return Err(Failure::Protected { kind: Kind::Subnet, id: id.to_string() });
         }
         self.mark_subnet(&member, &ask.origin).await?;
-        cascade::empty_subnet(self.directory, id, &ask.origin).await?;
+        cascade::empty_subnet(&self.directory.shared, (self.pool.id, id), &ask.origin).await?;
         self.remove_subnet(&member.record.load(), &ask.origin).await
     }
 

@@ -55,6 +55,7 @@ pub struct Writer {
     queue: mpsc::Sender<Item>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a change")]
 enum Item {
     Change(Pending),
     Fence(oneshot::Sender<()>),
@@ -225,7 +226,8 @@ impl Loop {
         }
     }
 
-    /// Asks the store until it knows.
+    /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
+    /// nobody's to say.
     async fn settle(&mut self, batch: &Arc<Batch>) -> Verdict {
         let (mut pause, pause_max) = SETTLE_PAUSE;
         loop {
@@ -243,9 +245,26 @@ impl Loop {
                 }
                 Err(fault) => {
                     tracing::warn!(error = %fault, "the unknown commit cannot be settled yet");
-                    tokio::time::sleep(pause).await;
+                    self.refuse_for(pause).await;
                     pause = (pause * 2).min(pause_max);
                 }
+            }
+        }
+    }
+
+    /// Refuses every change that waits, or comes within `pause`.
+    async fn refuse_for(&mut self, pause: Duration) {
+        let refusal = Fault::new("committing", "the outcome of an earlier commit is not known yet");
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            for mut refused in self.waiting.drain(..) {
+                (refused.completion)(Verdict::NotDone(refusal.clone()));
+            }
+            match tokio::time::timeout_at(end, self.items.recv()).await {
+                Ok(Some(item)) => self.accept(item),
+                // Stopping: nothing comes any more.
+                Ok(None) => return tokio::time::sleep_until(end).await,
+                Err(_) => return,
             }
         }
     }
