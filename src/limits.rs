@@ -52,6 +52,10 @@ pub const BATCH_CHANGES_MAX: usize = 512;
 pub const BATCH_ROWS_MAX: usize = 16 * 1024;
 /// Changes waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 8 * 1024;
+/// Threads that read from the embedded store, each with a connection of its own.
+pub const READER_THREADS: usize = 4;
+/// Reads waiting for a thread of the embedded store; further ones wait before they enter.
+pub const READ_QUEUE_MAX: usize = 1024;
 /// Requests admitted to one subnet or pool actor and not yet answered.
 pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
 /// Reservations removed by one step of a cascading delete.

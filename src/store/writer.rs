@@ -200,7 +200,8 @@ impl Loop {
         let (changes, mut completions): (Vec<Change>, Vec<Completion>) =
             self.waiting.drain(..count).map(|pending| (pending.change, pending.completion)).unzip();
         self.last_commit_at = self.last_commit_at.max(self.clock.now());
-        let batch = Arc::new(Batch { changes, at: self.last_commit_at });
+        let at = self.last_commit_at;
+        let batch = Arc::new(Batch { changes, at, answers_since: self.answers_since(at) });
 
         let begun = Instant::now();
         let outcome = self.store.commit(Arc::clone(&batch)).await;
@@ -225,7 +226,8 @@ impl Loop {
         }
     }
 
-    /// Asks the store until it knows.
+    /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
+    /// nobody's to say.
     async fn settle(&mut self, batch: &Arc<Batch>) -> Verdict {
         let (mut pause, pause_max) = SETTLE_PAUSE;
         loop {
@@ -243,16 +245,37 @@ impl Loop {
                 }
                 Err(fault) => {
                     tracing::warn!(error = %fault, "the unknown commit cannot be settled yet");
-                    tokio::time::sleep(pause).await;
+                    self.refuse_for(pause).await;
                     pause = (pause * 2).min(pause_max);
                 }
             }
         }
     }
 
+    /// Refuses every change that waits, or comes within `pause`.
+    async fn refuse_for(&mut self, pause: Duration) {
+        let refusal = Fault::new("committing", "the outcome of an earlier commit is not known yet");
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            for mut refused in self.waiting.drain(..) {
+                (refused.completion)(Verdict::NotDone(refusal.clone()));
+            }
+            match tokio::time::timeout_at(end, self.items.recv()).await {
+                Ok(Some(item)) => self.accept(item),
+                // Stopping: nothing comes any more.
+                Ok(None) => return tokio::time::sleep_until(end).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Answers recorded before this are forgotten at `now`.
+    fn answers_since(&self, now: Timestamp) -> Timestamp {
+        now - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default()
+    }
+
     async fn forget(&mut self) {
-        let before = self.clock.now()
-            - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default();
+        let before = self.answers_since(self.clock.now());
         match self.store.forget_answers(before, FORGET_STEP).await {
             Ok(0) => {}
             Ok(count) => tracing::debug!(answers = count, "old answers are forgotten"),

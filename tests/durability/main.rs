@@ -1,5 +1,6 @@
 //! What must hold whatever happens: bursts, crashes, clients that vanish, stores that fail.
 
+mod actors;
 mod burst;
 mod crash;
 mod disconnect;
