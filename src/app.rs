@@ -10,15 +10,15 @@ use std::process;
 use std::sync::Arc;
 
 use actix::System;
+use actix_web::HttpServer;
 use actix_web::dev::Server;
-use actix_web::{App, HttpServer};
 use anyhow::{Context, bail};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::api;
+use crate::api::{self, Api, Baseline};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::limits::{
@@ -100,22 +100,21 @@ fn bind(
     config: &Config,
     ipam: &Ipam,
     metrics: &Arc<Metrics>,
-) -> std::io::Result<(Server, SocketAddr)> {
-    let (ipam, metrics, bench_route) = (ipam.clone(), Arc::clone(metrics), config.bench_route);
-    let server = HttpServer::new(move || {
-        let (ipam, metrics) = (ipam.clone(), Arc::clone(&metrics));
-        App::new().configure(|app| api::configure(app, ipam, metrics, bench_route))
-    })
-    .workers(config.workers)
-    .max_connections(CONNECTIONS_MAX / config.workers)
-    .backlog(LISTEN_BACKLOG)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(REQUEST_HEAD_WAIT_MAX)
-    .client_disconnect_timeout(DISCONNECT_WAIT_MAX)
-    .shutdown_timeout(DRAIN_WAIT_MAX.as_secs())
-    .tcp_nodelay(true)
-    .disable_signals()
-    .bind(config.listen)?;
+) -> anyhow::Result<(Server, SocketAddr)> {
+    let baseline = config.bench_route.then(|| Baseline::new(Clock::System)).transpose()?;
+    let api =
+        Api { ipam: ipam.clone(), metrics: Arc::clone(metrics), baseline: baseline.map(Arc::new) };
+    let server = HttpServer::new(move || api::app(api.clone()))
+        .workers(config.workers)
+        .max_connections(CONNECTIONS_MAX / config.workers)
+        .backlog(LISTEN_BACKLOG)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(REQUEST_HEAD_WAIT_MAX)
+        .client_disconnect_timeout(DISCONNECT_WAIT_MAX)
+        .shutdown_timeout(DRAIN_WAIT_MAX.as_secs())
+        .tcp_nodelay(true)
+        .disable_signals()
+        .bind(config.listen)?;
     let address = server.addrs().first().copied().unwrap_or(config.listen);
     Ok((server.run(), address))
 }

@@ -1,0 +1,62 @@
+//! The baseline of throughput measurements: the HTTP work of a reservation of one address and none
+//! of the rest. Served only on request, since what it answers does not exist.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Payload};
+use bytes::Bytes;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::actors::ask::Answer;
+use crate::clock::Clock;
+use crate::domain::annotations::Annotations;
+use crate::domain::id::{PoolId, ReservationId, SubnetId};
+use crate::domain::invalid::Invalid;
+use crate::domain::pool::{NewPool, Pool};
+use crate::domain::resource::{Context, ReservationResource, to_raw};
+use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+
+use super::reply::Replied;
+use super::reservations::{Wish, wish};
+
+/// Where the reservations of the baseline pretend to be made.
+#[derive(Debug)]
+pub struct Baseline {
+    clock: Clock,
+    pool: Pool,
+    subnet: Subnet,
+}
+
+/// The address that they all pretend to get.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+impl Baseline {
+    /// # Errors
+    /// Never: the layout is a valid one.
+    pub fn new(clock: Clock) -> Result<Self, Invalid> {
+        let network = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 12));
+        let now = clock.now();
+        let pool = Pool::new(PoolId::generate(), NewPool::default(), now);
+        let subnet = NewSubnet {
+            annotations: Annotations::default(),
+            layout: Layout::new(Span::cidr(network)?, None, Vec::new())?,
+            deletion_protection: false,
+        };
+        let subnet = Subnet::new(SubnetId::generate(), pool.id, subnet, now);
+        Ok(Self { clock, pool, subnet })
+    }
+}
+
+/// Answers as `POST /subnets/{id}/reservations` would.
+pub async fn reserve(base: Data<Baseline>, request: HttpRequest, payload: Payload) -> Replied {
+    let Wish { reply, request, ask: _ } = wish(&request, payload).await?;
+    let (pool, subnet) = (&base.pool, &base.subnet);
+    let id = ReservationId::generate();
+    let address = [(subnet.id, ADDRESS)];
+    let reservation = request.granted(id, pool.id, Some(subnet.id), address, base.clock.now());
+    let context = Context::new(pool, [subnet]);
+    let resource = ReservationResource::new(&reservation, |_| Some(subnet), Some(context));
+    let body = Bytes::from(Box::<str>::from(to_raw(&resource)).into_boxed_bytes());
+    Ok(reply.created(Answer { location: format!("/reservations/{id}"), revision: 1, body }))
+}

@@ -1,0 +1,30 @@
+//! `/events`: the audit trail, in order.
+
+use actix_web::HttpRequest;
+use actix_web::web::Data;
+
+use crate::service::Ipam;
+use crate::store::query::EventQuery;
+
+use super::media_type::Content;
+use super::query::Query;
+use super::reply::{Replied, Reply};
+
+pub async fn list(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+    let reply = Reply::new(&request, Content::Events, None)?;
+    let mut query = Query::of(&request);
+    let time = "a time such as 2026-01-31T12:00:00Z";
+    let events = EventQuery {
+        after: query.take("after", "the position of an event")?.unwrap_or(0),
+        limit: query.take_limit()?,
+        resource: query.take("resource", "an id")?,
+        pool: query.take("pool", "the id of a pool")?,
+        subnet: query.take("subnet", "the id of a subnet")?,
+        kind: query.take("kind", "one of pool, subnet, reservation, lease")?,
+        verb: query.take("verb", "one of created, updated, deleting, deleted")?,
+        since: query.take("since", time)?,
+        until: query.take("until", time)?,
+    };
+    query.finish()?;
+    Ok(reply.page(&ipam.events(events).await?, "after"))
+}

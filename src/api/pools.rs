@@ -1,0 +1,84 @@
+//! `/pools` and `/pools/{id}`.
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Payload};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::invalid::Invalid;
+use crate::domain::pool::{NewPool, PoolPatch};
+use crate::service::Ipam;
+
+use super::fields::{
+    Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,
+};
+use super::media_type::Content;
+use super::query::{self, Query};
+use super::reply::{Replied, Reply, deleted};
+use super::request::{Asked, ask, id, read};
+
+/// What can be said of a pool. What else was read of one may be sent along, and is ignored.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolBody {
+    name: Patch<String>,
+    tags: Patch<Tags>,
+    /// Any JSON. It is kept as given; a patch merges into it.
+    metadata: Given<Box<RawValue>>,
+    /// While set, the pool cannot be deleted.
+    deletion_protection: Patch<bool>,
+    id: ReadOnly,
+    deleting: ReadOnly,
+    usage: ReadOnly,
+    created_at: ReadOnly,
+    updated_at: ReadOnly,
+}
+
+impl PoolBody {
+    fn into_new(self) -> Result<NewPool, Invalid> {
+        Ok(NewPool {
+            annotations: new_annotations(self.name, self.tags, self.metadata)?,
+            deletion_protection: new_protection(self.deletion_protection)?,
+        })
+    }
+
+    fn into_patch(self) -> PoolPatch {
+        PoolPatch {
+            annotations: annotations_patch(self.name, self.tags, self.metadata),
+            deletion_protection: self.deletion_protection.0,
+        }
+    }
+}
+
+pub async fn list(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+    let reply = Reply::new(&request, Content::Pools, None)?;
+    let list = Query::of(&request).into_list()?;
+    Ok(reply.page(&ipam.pools(list).await?, "cursor"))
+}
+
+pub async fn create(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+    query::none(&request)?;
+    let Asked { body, format, ask } = read::<PoolBody>(&request, payload, Content::Pool).await?;
+    let reply = Reply::new(&request, Content::Pool, format)?;
+    Ok(reply.created(ipam.create_pool(body.into_new()?, ask).await?))
+}
+
+pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+    query::none(&request)?;
+    let reply = Reply::new(&request, Content::Pool, None)?;
+    Ok(reply.shown(ipam.pool(id(&request)?).await?))
+}
+
+pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+    query::none(&request)?;
+    let pool = id(&request)?;
+    let Asked { body, format, ask } = read::<PoolBody>(&request, payload, Content::Pool).await?;
+    let reply = Reply::new(&request, Content::Pool, format)?;
+    Ok(reply.changed(ipam.patch_pool(pool, body.into_patch(), ask).await?))
+}
+
+pub async fn delete(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+    query::none(&request)?;
+    ipam.delete_pool(id(&request)?, ask(&request)?).await?;
+    Ok(deleted("/pools"))
+}
