@@ -3,5 +3,6 @@ pub mod api;
 pub mod clock;
 pub mod domain;
 pub mod limits;
+pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -57,8 +57,9 @@ pub const CASCADE_CHUNK: usize = 256;
 pub const PATCH_ATTEMPTS_MAX: usize = 16;
 /// How long a request waits for an actor to be loaded or brought to rest.
 pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
-/// An actor nobody used for this long is dropped; the next request loads it again.
-pub const ACTOR_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+/// An actor that nobody asks for between two looks this far apart is dropped; the next request loads
+/// it again.
+pub const ACTOR_IDLE_LOOK: Duration = Duration::from_secs(10 * 60);
 
 /// Bits in one page of a bitmap.
 pub const PAGE_BITS: u128 = 4096;

@@ -32,6 +32,10 @@ pub enum Failure {
     /// The `Idempotency-Key` was used for another request.
     #[error("the Idempotency-Key was used before, with another body")]
     KeyReused,
+    /// The same request, by its `Idempotency-Key`, was carried out meanwhile: ask again for its
+    /// answer.
+    #[error("the same request was carried out meanwhile")]
+    AnsweredBefore,
     /// Too many others changed it at the same time.
     #[error("it is being changed by too many others at once")]
     Contended,

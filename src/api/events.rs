@@ -3,7 +3,7 @@
 use actix_web::HttpRequest;
 use actix_web::web::Data;
 
-use crate::actors::Ipam;
+use crate::service::Ipam;
 use crate::store::query::EventQuery;
 
 use super::media_type::Content;

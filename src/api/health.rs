@@ -4,7 +4,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
-use crate::actors::Ipam;
+use crate::service::Ipam;
 use crate::telemetry::Metrics;
 
 use super::reply::Replied;

@@ -5,8 +5,8 @@ use actix_web::web::{Data, Payload};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::actors::Ipam;
 use crate::domain::annotations::AnnotationsPatch;
+use crate::service::Ipam;
 use crate::store::query::LeaseQuery;
 
 use super::fields::{Given, Patch, ReadOnly, Tags, annotations_patch};

@@ -37,7 +37,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig, to};
 use actix_web::{App, Error, HttpResponse, Resource, ResponseError, Route};
 
-use crate::actors::Ipam;
+use crate::service::Ipam;
 use crate::telemetry::Metrics;
 pub use bench::Baseline;
 use error::{Code, Problem};

@@ -5,9 +5,9 @@ use actix_web::web::{Data, Payload};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::actors::Ipam;
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::{NewPool, PoolPatch};
+use crate::service::Ipam;
 
 use super::fields::{
     Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,

@@ -8,11 +8,11 @@ use actix_web::web::{Data, Payload};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::actors::Ipam;
 use crate::domain::address::AddressRange;
 use crate::domain::invalid::Invalid;
 use crate::domain::subnet::{Layout, NewSubnet, SpanFields, SubnetPatch};
 use crate::limits::EXCLUDED_RANGES_MAX;
+use crate::service::Ipam;
 
 use super::fields::{
     Bounded, Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,

@@ -129,6 +129,12 @@ impl Reservation {
         })
     }
 
+    /// The subnet of all of its leases, if it is one.
+    pub fn only_subnet(&self) -> Option<SubnetId> {
+        let first = self.leases.first()?.subnet;
+        self.leases.iter().all(|lease| lease.subnet == first).then_some(first)
+    }
+
     /// Its leases by subnet, in the order in which the subnets first appear.
     pub fn by_subnet(&self) -> Vec<(SubnetId, Vec<IpAddr>)> {
         let mut groups: Vec<(SubnetId, Vec<IpAddr>)> = Vec::new();

@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::domain::annotations::Annotations;
-use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::event::LoggedEvent;
+use crate::domain::id::{EventId, LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::Lease;
 use crate::domain::pool::{Pool, State};
 use crate::domain::reservation::Reservation;
@@ -219,4 +220,57 @@ impl From<Usage> for UsageResource {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
 fn is_deleting<S: Serializer>(state: &State, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bool(*state == State::Deleting)
+}
+
+/// An event as a CloudEvents 1.0 envelope (JSON event format, structured mode). `position`,
+/// `pool`, `subnet`, `actor` and `requestid` are extension attributes.
+#[derive(Serialize)]
+pub struct EventResource<'a> {
+    specversion: &'static str,
+    id: EventId,
+    source: &'static str,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: &'a str,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    position: String,
+    pool: PoolId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<SubnetId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requestid: Option<&'a str>,
+    data: EventData<'a>,
+}
+
+/// The resource after the change (of a deletion: what was deleted), and before it for an update.
+#[derive(Serialize)]
+struct EventData<'a> {
+    resource: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a RawValue>,
+}
+
+impl<'a> EventResource<'a> {
+    pub fn new(logged: &'a LoggedEvent) -> Self {
+        let event = &logged.event;
+        Self {
+            specversion: "1.0",
+            id: event.id,
+            source: "/ipam",
+            kind: format!("ipam.{}.{}", event.kind, event.verb),
+            subject: &event.resource,
+            time: logged.at,
+            datacontenttype: "application/json",
+            // A string: CloudEvents knows no integers beyond 32 bits.
+            position: logged.position.to_string(),
+            pool: event.pool,
+            subnet: event.subnet,
+            actor: event.origin.actor.as_deref(),
+            requestid: event.origin.request_id.as_deref(),
+            data: EventData { resource: &event.data, before: event.before.as_deref() },
+        }
+    }
 }

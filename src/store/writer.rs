@@ -1,1 +1,308 @@
-//! x
+//! The writer: the only way to durable change, for every store.
+//!
+//! One loop takes everything that waits, commits it as one batch, and tells each change what became
+//! of it. While one commit runs the next batch gathers by itself, so a burst costs few commits and
+//! a lone request waits for none but its own. There is no waiting window: take what is there and go.
+//!
+//! When the outcome of a commit is unknown, nothing else is committed until the store has settled
+//! it (INV-6).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::Clock;
+use crate::limits::{BATCH_CHANGES_MAX, WRITER_QUEUE_MAX};
+use crate::store::Store;
+use crate::store::batch::{Closed, cut};
+use crate::store::change::{Batch, Change};
+use crate::store::error::{CommitError, Fault, Refusal};
+use crate::telemetry::Metrics;
+
+/// How often recorded answers that have grown old are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Recorded answers that are forgotten between two commits.
+const FORGET_STEP: usize = 1000;
+/// The first and the longest pause between two attempts to settle an unknown outcome.
+const SETTLE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// What became of a change.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is durable.
+    Done,
+    /// Nothing of it was written, because of the state it met.
+    Refused(Refusal),
+    /// Nothing of it was written, because the store failed.
+    NotDone(Fault),
+    /// It may have been written. A second verdict follows when that is known.
+    Unknown(Fault),
+    /// The writer did not take it: too much waits, or it is stopping.
+    NotTaken,
+}
+
+/// Told the verdict on a change, mostly on the writer's task: it must not block. Told twice when the
+/// first verdict is [`Verdict::Unknown`].
+pub type Completion = Box<dyn FnMut(Verdict) + Send>;
+
+/// The writer's mailbox. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Item>,
+}
+
+enum Item {
+    Change(Pending),
+    Fence(oneshot::Sender<()>),
+    /// Take nothing more; answer when the last commit is done.
+    Stop(oneshot::Sender<()>),
+}
+
+struct Pending {
+    change: Change,
+    completion: Completion,
+}
+
+impl Writer {
+    /// Starts the loop on the current tokio runtime.
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        answers_kept: Duration,
+    ) -> Self {
+        let (queue, items) = mpsc::channel(WRITER_QUEUE_MAX);
+        let writer = Loop {
+            store,
+            clock,
+            metrics,
+            answers_kept,
+            items,
+            waiting: VecDeque::new(),
+            fences: Vec::new(),
+            stopping: Vec::new(),
+            last_commit_at: Timestamp::MIN,
+        };
+        tokio::spawn(writer.run());
+        Self { queue }
+    }
+
+    /// Hands in a change. It runs its course, whoever goes away; a full queue is a verdict, too,
+    /// and given at once.
+    pub fn submit(&self, change: Change, completion: Completion) {
+        if let Err(full) = self.queue.try_send(Item::Change(Pending { change, completion }))
+            && let Item::Change(mut pending) = full.into_inner()
+        {
+            (pending.completion)(Verdict::NotTaken);
+        }
+    }
+
+    /// Hands in a change and waits for its first verdict. Dropping the future leaves the change to
+    /// its course.
+    pub async fn commit(&self, change: Change) -> Verdict {
+        let (sender, verdict) = oneshot::channel();
+        let mut sender = Some(sender);
+        let completion = move |verdict| {
+            if let Some(sender) = sender.take() {
+                // Nobody waits any more: the change stands all the same.
+                let _ = sender.send(verdict);
+            }
+        };
+        self.submit(change, Box::new(completion));
+        let lost = || Verdict::Unknown(Fault::new("waiting for the commit", "the writer is gone"));
+        verdict.await.unwrap_or_else(|_| lost())
+    }
+
+    /// Waits until every change that was handed in before is durable, or known not to be.
+    pub async fn fence(&self) {
+        let (sender, passed) = oneshot::channel();
+        if self.queue.send(Item::Fence(sender)).await.is_ok() {
+            // An error means that the writer has stopped: nothing is in flight.
+            let _ = passed.await;
+        }
+    }
+
+    /// Takes no more, and waits for the last commit.
+    pub async fn stop(&self) {
+        let (sender, stopped) = oneshot::channel();
+        if self.queue.send(Item::Stop(sender)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+struct Loop {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    answers_kept: Duration,
+    items: mpsc::Receiver<Item>,
+    /// Taken from the queue and not yet committed; at most one batch.
+    waiting: VecDeque<Pending>,
+    fences: Vec<oneshot::Sender<()>>,
+    stopping: Vec<oneshot::Sender<()>>,
+    last_commit_at: Timestamp,
+}
+
+impl Loop {
+    async fn run(mut self) {
+        let mut forget = tokio::time::interval(FORGET_EVERY);
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut received = Vec::with_capacity(BATCH_CHANGES_MAX);
+        loop {
+            let room = (BATCH_CHANGES_MAX + 1).saturating_sub(self.waiting.len());
+            if self.waiting.is_empty() {
+                tokio::select! {
+                    biased;
+                    count = self.items.recv_many(&mut received, room) => if count == 0 { break },
+                    _ = forget.tick() => {
+                        self.forget().await;
+                        continue;
+                    }
+                }
+            } else {
+                while received.len() < room {
+                    let Ok(item) = self.items.try_recv() else { break };
+                    received.push(item);
+                }
+            }
+            received.drain(..).for_each(|item| self.accept(item));
+            self.commit_next().await;
+            if self.waiting.is_empty() {
+                tell_waiting(&mut self.fences);
+            }
+        }
+        tell_waiting(&mut self.stopping);
+    }
+
+    fn accept(&mut self, item: Item) {
+        match item {
+            Item::Change(pending) => self.waiting.push_back(pending),
+            Item::Fence(fence) => self.fences.push(fence),
+            Item::Stop(stopped) => {
+                self.items.close();
+                self.stopping.push(stopped);
+            }
+        }
+    }
+
+    /// Commits the next batch and tells every change in it.
+    async fn commit_next(&mut self) {
+        let (count, closed) = cut(self.waiting.iter().map(|pending| pending.change.rows()));
+        if count == 0 {
+            return;
+        }
+        let (changes, mut completions): (Vec<Change>, Vec<Completion>) =
+            self.waiting.drain(..count).map(|pending| (pending.change, pending.completion)).unzip();
+        self.last_commit_at = self.last_commit_at.max(self.clock.now());
+        let batch = Arc::new(Batch { changes, at: self.last_commit_at });
+
+        let begun = Instant::now();
+        let outcome = self.store.commit(Arc::clone(&batch)).await;
+        let took = begun.elapsed();
+        self.metrics.commit(count, closed.as_str(), outcome_name(&outcome), took);
+        match outcome {
+            Ok(verdicts) => {
+                for (completion, verdict) in completions.iter_mut().zip(verdicts) {
+                    completion(verdict.map_or_else(Verdict::Refused, |()| Verdict::Done));
+                }
+            }
+            Err(CommitError::NotDone(fault)) => {
+                tracing::error!(batch.changes = count, error = %fault, "a commit failed; nothing was written");
+                tell_all(&mut completions, &Verdict::NotDone(fault));
+            }
+            Err(CommitError::Unknown(fault)) => {
+                tracing::error!(batch.changes = count, error = %fault, "the outcome of a commit is unknown");
+                tell_all(&mut completions, &Verdict::Unknown(fault));
+                let verdict = self.settle(&batch).await;
+                tell_all(&mut completions, &verdict);
+            }
+        }
+    }
+
+    /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
+    /// nobody's to say.
+    async fn settle(&mut self, batch: &Arc<Batch>) -> Verdict {
+        let (mut pause, pause_max) = SETTLE_PAUSE;
+        loop {
+            match self.store.settle(Arc::clone(batch)).await {
+                Ok(true) => {
+                    tracing::warn!("the unknown commit is durable after all");
+                    return Verdict::Done;
+                }
+                Ok(false) => {
+                    tracing::warn!("the unknown commit was not made");
+                    return Verdict::NotDone(Fault::new(
+                        "committing",
+                        "it was found not to be made",
+                    ));
+                }
+                Err(fault) => {
+                    tracing::warn!(error = %fault, "the unknown commit cannot be settled yet");
+                    self.refuse_for(pause).await;
+                    pause = (pause * 2).min(pause_max);
+                }
+            }
+        }
+    }
+
+    /// Refuses every change that waits, or comes within `pause`.
+    async fn refuse_for(&mut self, pause: Duration) {
+        let refusal = Fault::new("committing", "the outcome of an earlier commit is not known yet");
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            for mut refused in self.waiting.drain(..) {
+                (refused.completion)(Verdict::NotDone(refusal.clone()));
+            }
+            match tokio::time::timeout_at(end, self.items.recv()).await {
+                Ok(Some(item)) => self.accept(item),
+                // Stopping: nothing comes any more.
+                Ok(None) => return tokio::time::sleep_until(end).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn forget(&mut self) {
+        let before = self.clock.now()
+            - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default();
+        match self.store.forget_answers(before, FORGET_STEP).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(answers = count, "old answers are forgotten"),
+            Err(fault) => tracing::warn!(error = %fault, "old answers cannot be forgotten"),
+        }
+    }
+}
+
+impl Closed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Changes => "changes",
+            Self::Rows => "rows",
+        }
+    }
+}
+
+fn tell_all(completions: &mut [Completion], verdict: &Verdict) {
+    completions.iter_mut().for_each(|completion| completion(verdict.clone()));
+}
+
+fn tell_waiting(waiting: &mut Vec<oneshot::Sender<()>>) {
+    for sender in waiting.drain(..) {
+        // Who no longer waits need not be told.
+        let _ = sender.send(());
+    }
+}
+
+fn outcome_name<T>(outcome: &Result<T, CommitError>) -> &'static str {
+    match outcome {
+        Ok(_) => "done",
+        Err(CommitError::NotDone(_)) => "not_done",
+        Err(CommitError::Unknown(_)) => "unknown",
+    }
+}

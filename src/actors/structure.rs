@@ -1,0 +1,319 @@
+//! Changes of a pool and of the set of its subnets: created, patched, marked for deletion. The
+//! pool's actor lets one run at a time, so that what one checks (overlaps, protection) still holds
+//! when it commits; other instances are kept out by the revisions in the change.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::event::{Event, Kind, Origin, Verb};
+use crate::domain::id::SubnetId;
+use crate::domain::invalid::Invalid;
+use crate::domain::pool::{Pool, PoolPatch, State};
+use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
+use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch};
+use crate::limits::SUBNETS_PER_POOL_MAX;
+use crate::store::change::{Change, Effect};
+use crate::store::writer::Verdict;
+
+use super::ask::{Answer, Ask};
+use super::cascade;
+use super::directory::Directory;
+use super::failure::Failure;
+use super::flight::{answer, event, failure, recorded};
+use super::handle::{Member, PoolHandle, StructureChange, Wish};
+
+/// Carries out a wish and answers it.
+pub async fn carry_out(directory: &Arc<Directory>, change: StructureChange) {
+    let StructureChange { pool, permit, wish } = change;
+    let structure = Structure { directory, pool: &pool };
+    // Nobody may wait for an answer any more; what was done stays done.
+    match wish {
+        Wish::PatchPool { patch, ask, reply } => {
+            drop(reply.send(structure.patch_pool(patch, ask).await));
+        }
+        Wish::DeletePool { ask, reply } => drop(reply.send(structure.delete_pool(ask).await)),
+        Wish::CreateSubnet { new, ask, reply } => {
+            drop(reply.send(structure.create_subnet(new, ask).await));
+        }
+        Wish::PatchSubnet { id, patch, ask, reply } => {
+            drop(reply.send(structure.patch_subnet(id, patch, ask).await));
+        }
+        Wish::DeleteSubnet { id, ask, reply } => {
+            drop(reply.send(structure.delete_subnet(id, ask).await));
+        }
+    }
+    drop(permit);
+}
+
+/// One pool and the means to change it.
+struct Structure<'a> {
+    directory: &'a Arc<Directory>,
+    pool: &'a Arc<PoolHandle>,
+}
+
+impl Structure<'_> {
+    async fn patch_pool(&self, patch: PoolPatch, ask: Ask) -> Result<Answer, Failure> {
+        let before = self.pool.record.load_full();
+        ask.condition.check(before.revision)?;
+        refuse_deleting(&before)?;
+        let after = before.patched(patch, self.now())?;
+        let event = Event {
+            before: Some(to_raw(&PoolResource::new(&before, None))),
+            ..pool_event(Verb::Updated, &after, ask.origin)
+        };
+        self.commit(Effect::UpdatePool(after.clone()), event).await?;
+        self.pool.record.store(Arc::new(after));
+        self.pool_answer().await
+    }
+
+    async fn delete_pool(&self, ask: Ask) -> Result<(), Failure> {
+        let before = self.pool.record.load_full();
+        ask.condition.check(before.revision)?;
+        self.refuse_protected(&before)?;
+        if before.state == State::Live {
+            let after = before.deleting(self.now());
+            let event = pool_event(Verb::Deleting, &after, ask.origin.clone());
+            self.commit(Effect::UpdatePool(after.clone()), event).await?;
+            self.pool.record.store(Arc::new(after));
+        }
+        for member in self.pool.members.all() {
+            self.mark_subnet(&member, &ask.origin).await?;
+        }
+        cascade::empty_pool(&self.directory.shared, self.pool.id, &ask.origin).await?;
+        for member in self.pool.members.all() {
+            self.remove_subnet(&member.record.load(), &ask.origin).await?;
+        }
+        let last = self.pool.record.load_full();
+        let event = pool_event(Verb::Deleted, &last, ask.origin);
+        self.commit(Effect::DeletePool(last.id), event).await?;
+        self.drop_pool();
+        Ok(())
+    }
+
+    async fn create_subnet(&self, new: NewSubnet, mut ask: Ask) -> Result<Answer, Failure> {
+        let pool = self.pool.record.load_full();
+        refuse_deleting(&pool)?;
+        if self.pool.members.read(|members| members.len()) >= SUBNETS_PER_POOL_MAX {
+            let why = format!("holds {SUBNETS_PER_POOL_MAX} subnets already, the most it can");
+            return Err(Invalid::new("pool", why).into());
+        }
+        let now = self.now();
+        let subnet = Subnet::new(SubnetId::generate(), pool.id, new, now);
+        self.refuse_overlap(&subnet)?;
+        let member = Member::new(subnet.clone(), Some(0));
+        let resource = SubnetResource::new(&subnet, Some(member.usage()));
+        let answer = answer(subnet_location(subnet.id), subnet.revision, &resource);
+        let change = Change {
+            event: subnet_event(Verb::Created, &subnet, ask.origin.clone()),
+            answer: recorded(&mut ask, &answer, now),
+            effect: Effect::CreateSubnet {
+                subnet: subnet.clone(),
+                pool_subnets_revision: pool.subnets_revision,
+            },
+        };
+        self.commit_change(change).await?;
+        self.pool.members.insert(subnet.id, Arc::new(member));
+        self.subnets_changed();
+        Ok(answer)
+    }
+
+    async fn patch_subnet(
+        &self,
+        id: SubnetId,
+        patch: SubnetPatch,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        let member = self.member(id)?;
+        let before = member.record.load_full();
+        ask.condition.check(before.revision)?;
+        refuse_deleting_subnet(&before)?;
+        let after = before.patched(patch, self.now())?;
+        let event = Event {
+            before: Some(to_raw(&SubnetResource::new(&before, None))),
+            ..subnet_event(Verb::Updated, &after, ask.origin)
+        };
+        if after.layout == before.layout {
+            let effect =
+                Effect::UpdateSubnet { subnet: after.clone(), pool_subnets_revision: None };
+            self.commit(effect, event).await?;
+            member.record.store(Arc::new(after));
+        } else {
+            self.refuse_overlap(&after)?;
+            let span_changes = after.layout.span() != before.layout.span();
+            let subnets_revision = self.pool.record.load().subnets_revision;
+            let effect = Effect::UpdateSubnet {
+                subnet: after.clone(),
+                pool_subnets_revision: span_changes.then_some(subnets_revision),
+            };
+            // Nothing is being reserved while the ground moves; the bitmap is built anew after.
+            self.directory
+                .at_rest(id, async {
+                    self.commit(effect, event).await?;
+                    member.record.store(Arc::new(after));
+                    Ok(())
+                })
+                .await?;
+            if span_changes {
+                self.subnets_changed();
+            }
+        }
+        self.directory.count(std::slice::from_ref(&member)).await?;
+        Ok(subnet_answer(&member))
+    }
+
+    async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
+        let member = self.member(id)?;
+        let before = member.record.load_full();
+        ask.condition.check(before.revision)?;
+        if before.deletion_protection {
+            return Err(Failure::Protected { kind: Kind::Subnet, id: id.to_string() });
+        }
+        self.mark_subnet(&member, &ask.origin).await?;
+        cascade::empty_subnet(&self.directory.shared, (self.pool.id, id), &ask.origin).await?;
+        self.remove_subnet(&member.record.load(), &ask.origin).await
+    }
+
+    /// Marks a subnet so that nothing enters any more.
+    async fn mark_subnet(&self, member: &Member, origin: &Origin) -> Result<(), Failure> {
+        let before = member.record.load_full();
+        if before.state == State::Deleting {
+            return Ok(());
+        }
+        let after = before.deleting(self.now());
+        let event = subnet_event(Verb::Deleting, &after, origin.clone());
+        let effect = Effect::UpdateSubnet { subnet: after.clone(), pool_subnets_revision: None };
+        self.directory
+            .at_rest(after.id, async {
+                self.commit(effect, event).await?;
+                member.record.store(Arc::new(after));
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes an emptied subnet.
+    async fn remove_subnet(&self, subnet: &Subnet, origin: &Origin) -> Result<(), Failure> {
+        let event = subnet_event(Verb::Deleted, subnet, origin.clone());
+        let effect = Effect::DeleteSubnet { subnet: subnet.id, pool: subnet.pool };
+        self.commit(effect, event).await?;
+        self.pool.members.remove(subnet.id);
+        self.subnets_changed();
+        Ok(())
+    }
+
+    async fn commit(&self, effect: Effect, event: Event) -> Result<(), Failure> {
+        self.commit_change(Change { effect, event, answer: None }).await
+    }
+
+    /// Commits, and when that does not end as it should, has the pool loaded anew: what is known of
+    /// it may not be what the store says.
+    async fn commit_change(&self, change: Change) -> Result<(), Failure> {
+        let failed = match self.directory.shared.writer.commit(change).await {
+            Verdict::Done => return Ok(()),
+            verdict => failure(verdict),
+        };
+        if matches!(failed, Failure::Contended | Failure::OutcomeUnknown(_)) {
+            self.drop_pool();
+        }
+        Err(failed)
+    }
+
+    /// Has the pool's actors dropped, by a task of its own: dropping waits for this very change.
+    fn drop_pool(&self) {
+        let (directory, id) = (Arc::clone(self.directory), self.pool.id);
+        self.pool.admission.begin_closing();
+        tokio::spawn(async move { directory.drop_pool(id).await });
+    }
+
+    /// The store counts the changes of the set of subnets; so does the record here.
+    fn subnets_changed(&self) {
+        let mut pool = Pool::clone(&self.pool.record.load());
+        pool.subnets_revision += 1;
+        self.pool.record.store(Arc::new(pool));
+    }
+
+    async fn pool_answer(&self) -> Result<Answer, Failure> {
+        let members = self.pool.members.all();
+        self.directory.count(&members).await?;
+        Ok(pool_answer(self.pool, &members))
+    }
+
+    fn member(&self, id: SubnetId) -> Result<Arc<Member>, Failure> {
+        self.pool.members.get(id).ok_or_else(|| Failure::not_found(Kind::Subnet, id))
+    }
+
+    fn refuse_overlap(&self, subnet: &Subnet) -> Result<(), Failure> {
+        let range = subnet.layout.addresses();
+        let overlapped = self.pool.members.read(|members| {
+            let mut others = members.iter().filter(|(id, _)| **id != subnet.id);
+            others
+                .find(|(_, member)| member.record.load().layout.addresses().overlaps(&range))
+                .map(|(id, _)| *id)
+        });
+        match overlapped {
+            Some(with) => Err(Failure::Overlap { range, with }),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_protected(&self, pool: &Pool) -> Result<(), Failure> {
+        if pool.deletion_protection {
+            return Err(Failure::Protected { kind: Kind::Pool, id: pool.id.to_string() });
+        }
+        let members = self.pool.members.all();
+        match members.iter().map(|m| m.record.load()).find(|subnet| subnet.deletion_protection) {
+            Some(subnet) => {
+                Err(Failure::Protected { kind: Kind::Subnet, id: subnet.id.to_string() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.directory.shared.clock.now()
+    }
+}
+
+fn refuse_deleting(pool: &Pool) -> Result<(), Failure> {
+    match pool.state {
+        State::Live => Ok(()),
+        State::Deleting => Err(Failure::Deleting { kind: Kind::Pool, id: pool.id.to_string() }),
+    }
+}
+
+fn refuse_deleting_subnet(subnet: &Subnet) -> Result<(), Failure> {
+    match subnet.state {
+        State::Live => Ok(()),
+        State::Deleting => Err(Failure::Deleting { kind: Kind::Subnet, id: subnet.id.to_string() }),
+    }
+}
+
+pub fn pool_event(verb: Verb, pool: &Pool, origin: Origin) -> Event {
+    let resource = PoolResource::new(pool, None);
+    event((Kind::Pool, verb), (pool.id, None), pool.id, origin, &resource)
+}
+
+fn subnet_event(verb: Verb, subnet: &Subnet, origin: Origin) -> Event {
+    let resource = SubnetResource::new(subnet, None);
+    event((Kind::Subnet, verb), (subnet.pool, Some(subnet.id)), subnet.id, origin, &resource)
+}
+
+/// The pool as it stands, with the use of its subnets; those must be counted.
+pub fn pool_answer(pool: &PoolHandle, members: &[Arc<Member>]) -> Answer {
+    let record = pool.record.load();
+    let usage = members.iter().map(|member| member.usage()).sum();
+    let location = format!("/pools/{}", record.id);
+    answer(location, record.revision, &PoolResource::new(&record, Some(usage)))
+}
+
+/// The subnet as it stands; it must be counted.
+pub fn subnet_answer(member: &Member) -> Answer {
+    let record = member.record.load();
+    let resource = SubnetResource::new(&record, Some(member.usage()));
+    answer(subnet_location(record.id), record.revision, &resource)
+}
+
+fn subnet_location(id: SubnetId) -> String {
+    format!("/subnets/{id}")
+}

@@ -1,0 +1,115 @@
+//! Leases: read, searched, annotated.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::actors::ask::{Answer, Ask, Listing};
+use crate::actors::failure::Failure;
+use crate::actors::flight::{answer, event, failure};
+use crate::domain::annotations::AnnotationsPatch;
+use crate::domain::event::{Event, Kind, Verb};
+use crate::domain::id::{LeaseId, PoolId, SubnetId};
+use crate::domain::lease::Lease;
+use crate::domain::resource::{LeaseResource, to_raw};
+use crate::domain::subnet::Subnet;
+use crate::limits::PATCH_ATTEMPTS_MAX;
+use crate::store::change::{Change, Effect};
+use crate::store::error::Refusal;
+use crate::store::query::LeaseQuery;
+use crate::store::writer::Verdict;
+
+use super::Ipam;
+
+impl Ipam {
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn lease(&self, id: LeaseId) -> Result<Answer, Failure> {
+        let (lease, subnet, _) = self.read_lease(id).await?;
+        Ok(lease_answer(&lease, &subnet))
+    }
+
+    /// # Errors
+    /// [`Failure::NotFound`] when the query names a reservation that is not there; see [`Failure`].
+    pub async fn leases(&self, query: LeaseQuery) -> Result<Listing, Failure> {
+        if let Some(id) = query.reservation
+            && self.shared().store.reservation(id).await?.is_none()
+        {
+            return Err(Failure::not_found(Kind::Reservation, id));
+        }
+        let page = self.shared().store.leases(query).await?;
+        let mut subnets: HashMap<SubnetId, Option<Arc<Subnet>>> = HashMap::new();
+        let mut items = Vec::with_capacity(page.items.len());
+        for lease in &page.items {
+            let subnet = match subnets.get(&lease.subnet) {
+                Some(known) => known.clone(),
+                None => {
+                    let found = self.subnet_record(lease.subnet).await?;
+                    subnets.insert(lease.subnet, found.clone());
+                    found
+                }
+            };
+            // None: deleted since the page was read, and the lease with it.
+            items.extend(subnet.map(|subnet| to_raw(&LeaseResource::new(lease, &subnet))));
+        }
+        let last = page.items.last().map(|lease| lease.id.to_string());
+        Ok(Listing { items, next: last.filter(|_| page.more) })
+    }
+
+    /// Changes name, tags and metadata of a lease, and nothing else, ever.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch_lease(
+        &self,
+        id: LeaseId,
+        patch: AnnotationsPatch,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let not_found = || Failure::not_found(Kind::Lease, id);
+            let store = &self.shared().store;
+            // The reservation first: its revision guards the lease that is read after it.
+            let reservation = store.reservation(id.reservation).await?.ok_or_else(not_found)?;
+            let (before, subnet, pool) = self.read_lease(id).await?;
+            ask.condition.check(before.revision)?;
+            let after = before.patched(patch.clone(), self.shared().clock.now())?;
+            let data = LeaseResource::new(&after, &subnet);
+            let parents = (pool, Some(subnet.id));
+            let event = Event {
+                before: Some(to_raw(&LeaseResource::new(&before, &subnet))),
+                ..event((Kind::Lease, Verb::Updated), parents, id, ask.origin.clone(), &data)
+            };
+            let effect = Effect::UpdateLease {
+                lease: after.clone(),
+                reservation_revision: reservation.revision,
+            };
+            match self.shared().writer.commit(Change { effect, event, answer: None }).await {
+                Verdict::Done => return Ok(lease_answer(&after, &subnet)),
+                // Somebody else was quicker: look again, also at the condition.
+                Verdict::Refused(Refusal::Stale | Refusal::NotFound) => {}
+                verdict => return Err(failure(verdict)),
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    async fn read_lease(&self, id: LeaseId) -> Result<(Lease, Arc<Subnet>, PoolId), Failure> {
+        let not_found = || Failure::not_found(Kind::Lease, id);
+        let lease = self.shared().store.lease(id).await?.ok_or_else(not_found)?;
+        let subnet = self.subnet_record(lease.subnet).await?.ok_or_else(not_found)?;
+        let pool = subnet.pool;
+        Ok((lease, subnet, pool))
+    }
+
+    async fn subnet_record(&self, id: SubnetId) -> Result<Option<Arc<Subnet>>, Failure> {
+        match self.directory.member(id).await {
+            Ok((_, member)) => Ok(Some(member.record.load_full())),
+            Err(Failure::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn lease_answer(lease: &Lease, subnet: &Subnet) -> Answer {
+    answer(format!("/leases/{}", lease.id), lease.revision, &LeaseResource::new(lease, subnet))
+}

@@ -1,0 +1,212 @@
+//! [`Ipam`]: all that can be asked of the service, whichever way the question comes. It knows
+//! nothing of HTTP.
+//!
+//! Reservations and changes of pools and subnets are messages to the actors; other reads and
+//! changes go to the store and its writer.
+
+mod events;
+mod leases;
+mod pools;
+mod reservations;
+mod subnets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::actors::Arbiters;
+use crate::actors::admission::Permit;
+use crate::actors::ask::{Answer, Ask};
+use crate::actors::directory::Directory;
+use crate::actors::failure::Failure;
+use crate::actors::handle::{PoolHandle, PoolMessage, Reply, StructureChange, Wish};
+use crate::actors::shared::Shared;
+use crate::clock::Clock;
+use crate::domain::event::{Kind, Origin};
+use crate::domain::id::PoolId;
+use crate::domain::pool::State;
+use crate::limits::ACTOR_IDLE_LOOK;
+use crate::store::Store;
+use crate::store::change::RequestKey;
+use crate::store::error::Fault;
+use crate::store::writer::Writer;
+use crate::telemetry::Metrics;
+
+/// The service. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Ipam {
+    directory: Arc<Directory>,
+    settings: Settings,
+}
+
+/// What of the service can be configured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long the answer to a request with an `Idempotency-Key` is kept.
+    pub idempotency_kept: Duration,
+    /// Threads for the actors.
+    pub actor_threads: usize,
+}
+
+impl Ipam {
+    /// Starts the service on `store`: its writer, and what an earlier run left unfinished. Must be
+    /// called within an actix system, on the runtime that is to outlive the requests.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+    ) -> Result<Self, Fault> {
+        let writer = Writer::start(
+            Arc::clone(&store),
+            clock.clone(),
+            Arc::clone(&metrics),
+            settings.idempotency_kept,
+        );
+        let arbiters = Arbiters::start(settings.actor_threads);
+        let shared = Shared { store, writer, clock, metrics };
+        let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
+        let ipam = Self { directory, settings };
+        ipam.finish_deletions().await?;
+        tokio::spawn(drop_idle(Arc::downgrade(&ipam.directory)));
+        Ok(ipam)
+    }
+
+    /// Takes no more changes and waits for the last commit.
+    pub async fn stop(&self) {
+        self.shared().writer.stop().await;
+    }
+
+    /// Whether the service can do its work now: the store answers, and the writer gets through.
+    ///
+    /// # Errors
+    /// [`Failure::StoreUnavailable`] or [`Failure::Overloaded`].
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.shared().store.pool(PoolId::MIN).await?;
+        tokio::time::timeout(READY_WITHIN, self.shared().writer.fence())
+            .await
+            .map_err(|_| Failure::Overloaded { what: "writer" })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.directory.shared
+    }
+
+    /// Goes on with the deletions that an earlier run began.
+    async fn finish_deletions(&self) -> Result<(), Fault> {
+        let (pools, subnets) = self.shared().store.unfinished_deletions().await?;
+        let of_pools = pools.into_iter().map(|pool| (pool.id, None));
+        let of_subnets = subnets.into_iter().map(|subnet| (subnet.pool, Some(subnet.id)));
+        for (pool, subnet) in of_pools.chain(of_subnets) {
+            let ipam = self.clone();
+            tokio::spawn(async move {
+                let ask = Ask {
+                    origin: Origin { actor: Some("ipam".into()), request_id: None },
+                    ..Ask::default()
+                };
+                let finished = match subnet {
+                    None => ipam.delete_pool(pool, ask).await,
+                    Some(subnet) => ipam.delete_subnet(subnet, ask).await,
+                };
+                match finished {
+                    Ok(()) | Err(Failure::NotFound { .. }) => {
+                        tracing::info!(pool.id = %pool, "a deletion that was begun before is done");
+                    }
+                    Err(failure) => {
+                        tracing::error!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished; ask for it again");
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The answer that was recorded for the same request.
+    ///
+    /// # Errors
+    /// [`Failure::KeyReused`] when the key was used for another one.
+    async fn replay(&self, key: &RequestKey) -> Result<Option<Answer>, Failure> {
+        let kept = jiff::SignedDuration::try_from(self.settings.idempotency_kept);
+        let since = self.shared().clock.now() - kept.unwrap_or_default();
+        let Some(recorded) = self.shared().store.answer(key.clone(), since).await? else {
+            return Ok(None);
+        };
+        if recorded.request.fingerprint != key.fingerprint {
+            return Err(Failure::KeyReused);
+        }
+        let crate::store::change::Recorded { location, revision, body, .. } = recorded;
+        Ok(Some(Answer { location, revision, body }))
+    }
+
+    /// Makes something once, however often the same request comes: the answer that was recorded, or
+    /// what `create` does and records.
+    async fn once(
+        &self,
+        key: Option<RequestKey>,
+        create: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let Some(key) = key else { return create.await };
+        if let Some(answer) = self.replay(&key).await? {
+            return Ok(answer);
+        }
+        let failed = match create.await {
+            Ok(answer) => return Ok(answer),
+            Err(
+                failed @ (Failure::Overloaded { .. }
+                | Failure::StoreUnavailable(_)
+                | Failure::OutcomeUnknown(_)),
+            ) => return Err(failed),
+            Err(failed) => failed,
+        };
+        // It may have met what the very same request did, which was in flight: an address taken, a
+        // range in use. Only what is durable can tell.
+        self.shared().writer.fence().await;
+        self.replay(&key).await?.ok_or(failed)
+    }
+
+    /// Sends a pool a wish and waits for its answer. The wish runs its course, whoever goes away.
+    async fn wish<T>(
+        &self,
+        (pool, permit): (Arc<PoolHandle>, Permit),
+        wish: impl FnOnce(Reply<T>) -> Wish,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let change = StructureChange { pool: Arc::clone(&pool), permit, wish: wish(reply) };
+        pool.mailbox.do_send(PoolMessage::Change(Box::new(change)));
+        answered(answer.await)
+    }
+}
+
+/// How long `/health/ready` waits for the writer.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// What comes back on a reply. An actor that died owing it leaves the outcome unknown.
+fn answered<T>(
+    answer: Result<Result<T, Failure>, oneshot::error::RecvError>,
+) -> Result<T, Failure> {
+    answer.unwrap_or_else(|_| {
+        let fault = Fault::new("waiting for the answer", "the actor is gone");
+        Err(Failure::OutcomeUnknown(fault))
+    })
+}
+
+fn deleting(kind: Kind, id: impl ToString, state: State) -> Result<(), Failure> {
+    match state {
+        State::Live => Ok(()),
+        State::Deleting => Err(Failure::Deleting { kind, id: id.to_string() }),
+    }
+}
+
+async fn drop_idle(directory: std::sync::Weak<Directory>) {
+    loop {
+        tokio::time::sleep(ACTOR_IDLE_LOOK).await;
+        match directory.upgrade() {
+            Some(directory) => directory.drop_idle().await,
+            None => return,
+        }
+    }
+}

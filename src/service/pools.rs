@@ -1,0 +1,93 @@
+//! Pools: made, read, listed, patched, deleted.
+
+use crate::actors::ask::{Answer, Ask, Listing};
+use crate::actors::failure::Failure;
+use crate::actors::flight::{answer, failure, recorded};
+use crate::actors::handle::Wish;
+use crate::actors::structure::{pool_answer, pool_event};
+use crate::domain::event::Verb;
+use crate::domain::id::PoolId;
+use crate::domain::pool::{NewPool, Pool, PoolPatch};
+use crate::domain::resource::{PoolResource, to_raw};
+use crate::domain::subnet::Usage;
+use crate::store::change::{Change, Effect};
+use crate::store::query::List;
+use crate::store::writer::Verdict;
+
+use super::Ipam;
+
+impl Ipam {
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn create_pool(&self, new: NewPool, mut ask: Ask) -> Result<Answer, Failure> {
+        self.once(ask.key.clone(), async {
+            let now = self.shared().clock.now();
+            let pool = Pool::new(PoolId::generate(), new, now);
+            let resource = PoolResource::new(&pool, Some(Usage::default()));
+            let answer = answer(format!("/pools/{}", pool.id), pool.revision, &resource);
+            let change = Change {
+                event: pool_event(Verb::Created, &pool, std::mem::take(&mut ask.origin)),
+                answer: recorded(&mut ask, &answer, now),
+                effect: Effect::CreatePool(pool),
+            };
+            match self.shared().writer.commit(change).await {
+                Verdict::Done => Ok(answer),
+                verdict => Err(failure(verdict)),
+            }
+        })
+        .await
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn pool(&self, id: PoolId) -> Result<Answer, Failure> {
+        let pool = self.directory.pool(id).await?;
+        let members = pool.members.all();
+        self.directory.count(&members).await?;
+        Ok(pool_answer(&pool, &members))
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn pools(&self, list: List<PoolId>) -> Result<Listing, Failure> {
+        let page = self.shared().store.pools(list).await?;
+        let mut handles = Vec::with_capacity(page.items.len());
+        for pool in &page.items {
+            match self.directory.pool(pool.id).await {
+                Ok(handle) => handles.push(handle),
+                // Deleted since the page was read.
+                Err(Failure::NotFound { .. }) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        let members: Vec<_> = handles.iter().flat_map(|handle| handle.members.all()).collect();
+        self.directory.count(&members).await?;
+        let item = |handle: &std::sync::Arc<crate::actors::handle::PoolHandle>| {
+            let usage = handle.members.all().iter().map(|member| member.usage()).sum();
+            to_raw(&PoolResource::new(&handle.record.load(), Some(usage)))
+        };
+        let last = page.items.last().map(|pool| pool.id.to_string());
+        Ok(Listing { items: handles.iter().map(item).collect(), next: last.filter(|_| page.more) })
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch_pool(
+        &self,
+        id: PoolId,
+        patch: PoolPatch,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        let pool = self.directory.admitted_to_pool(id).await?;
+        self.wish(pool, |reply| Wish::PatchPool { patch, ask, reply }).await
+    }
+
+    /// Deletes the pool with all that is in it; answers when all is gone.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn delete_pool(&self, id: PoolId, ask: Ask) -> Result<(), Failure> {
+        let pool = self.directory.admitted_to_pool(id).await?;
+        self.wish(pool, |reply| Wish::DeletePool { ask, reply }).await
+    }
+}

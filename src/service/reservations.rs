@@ -1,0 +1,216 @@
+//! Reservations: asked of a pool or a subnet, read, listed, patched, released.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::actors::ask::{Answer, Ask, Listing};
+use crate::actors::failure::Failure;
+use crate::actors::flight::{Release, answer, event, failure, location};
+use crate::actors::handle::{Held, PoolHandle, PoolMessage, Reserve, SubnetMessage};
+use crate::domain::annotations::AnnotationsPatch;
+use crate::domain::event::{Event, Kind, Origin, Verb};
+use crate::domain::id::{ReservationId, SubnetId};
+use crate::domain::reservation::{Request, Reservation};
+use crate::domain::resource::{Context, ReservationResource, to_raw};
+use crate::domain::subnet::Subnet;
+use crate::limits::PATCH_ATTEMPTS_MAX;
+use crate::store::change::{Change, Effect};
+use crate::store::error::Refusal;
+use crate::store::query::{List, Scope};
+use crate::store::writer::Verdict;
+
+use super::{Ipam, answered, deleting};
+
+/// A reservation with the records that its JSON form needs.
+pub(super) struct InContext {
+    reservation: Reservation,
+    pool: Arc<PoolHandle>,
+    subnets: Vec<Arc<Subnet>>,
+}
+
+impl InContext {
+    fn subnet(&self, id: SubnetId) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == id).map(Arc::as_ref)
+    }
+
+    fn to_event(&self, verb: Verb, origin: Origin) -> Event {
+        let resource = self.resource_of(&self.reservation);
+        event(
+            (Kind::Reservation, verb),
+            (self.pool.id, self.reservation.only_subnet()),
+            self.reservation.id,
+            origin,
+            &resource,
+        )
+    }
+
+    /// Without the context, as events have it.
+    fn resource_of<'a>(&'a self, reservation: &'a Reservation) -> ReservationResource<'a> {
+        ReservationResource::new(reservation, |id| self.subnet(id), None)
+    }
+
+    fn to_answer(&self) -> Answer {
+        let pool = self.pool.record.load();
+        let context = Context::new(&pool, self.subnets.iter().map(Arc::as_ref));
+        let resource =
+            ReservationResource::new(&self.reservation, |id| self.subnet(id), Some(context));
+        answer(location(self.reservation.id), self.reservation.revision, &resource)
+    }
+}
+
+impl Ipam {
+    /// Asks a pool, or a subnet, for addresses. All that were asked for are leased when this
+    /// answers, or none.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn reserve(
+        &self,
+        scope: Scope,
+        request: Request,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        self.once(ask.key.clone(), async {
+            let (reply, answer) = oneshot::channel();
+            match scope {
+                Scope::Subnet(id) => {
+                    let (target, permit) = self.directory.admitted_to_subnet(id).await?;
+                    deleting(Kind::Pool, target.pool.id, target.pool.record.load().state)?;
+                    let mailbox = target.mailbox.clone();
+                    let message = Reserve { target, permit, request, ask, reply };
+                    mailbox.do_send(SubnetMessage::Reserve(Box::new(message)));
+                }
+                Scope::Pool(id) => {
+                    let (target, permit) = self.directory.admitted_to_pool(id).await?;
+                    let mailbox = target.mailbox.clone();
+                    let message = Reserve { target, permit, request, ask, reply };
+                    mailbox.do_send(PoolMessage::Reserve(Box::new(message)));
+                }
+            }
+            answered(answer.await)
+        })
+        .await
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn reservation(&self, id: ReservationId) -> Result<Answer, Failure> {
+        Ok(self.read_reservation(id).await?.to_answer())
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn reservations(
+        &self,
+        scope: Scope,
+        list: List<ReservationId>,
+    ) -> Result<Listing, Failure> {
+        let pool = match scope {
+            Scope::Pool(id) => self.directory.pool(id).await?,
+            Scope::Subnet(id) => self.directory.member(id).await?.0,
+        };
+        let page = self.shared().store.reservations(scope, list).await?;
+        let last = page.items.last().map(|reservation| reservation.id.to_string());
+        let record = pool.record.load();
+        let item = |reservation| {
+            let subnets = subnets_of(&pool, &reservation);
+            let in_context = InContext { reservation, pool: Arc::clone(&pool), subnets };
+            let context = Context::new(&record, in_context.subnets.iter().map(Arc::as_ref));
+            let subnet_of = |id| in_context.subnet(id);
+            to_raw(&ReservationResource::new(&in_context.reservation, subnet_of, Some(context)))
+        };
+        Ok(Listing {
+            items: page.items.into_iter().map(item).collect(),
+            next: last.filter(|_| page.more),
+        })
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch_reservation(
+        &self,
+        id: ReservationId,
+        patch: AnnotationsPatch,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let mut current = self.read_reservation(id).await?;
+            ask.condition.check(current.reservation.revision)?;
+            let before = current.reservation.clone();
+            current.reservation = before.patched(patch.clone(), self.shared().clock.now())?;
+            let event = Event {
+                before: Some(to_raw(&current.resource_of(&before))),
+                ..current.to_event(Verb::Updated, ask.origin.clone())
+            };
+            let effect = Effect::UpdateReservation(current.reservation.clone());
+            match self.shared().writer.commit(Change { effect, event, answer: None }).await {
+                Verdict::Done => return Ok(current.to_answer()),
+                // Somebody else was quicker: look again, also at the condition.
+                Verdict::Refused(Refusal::Stale | Refusal::NotFound) => {}
+                verdict => return Err(failure(verdict)),
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    /// Releases a reservation: its addresses are free for the next request when this answers.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn delete_reservation(&self, id: ReservationId, ask: Ask) -> Result<(), Failure> {
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let current = self.read_reservation(id).await?;
+            let revision = current.reservation.revision;
+            ask.condition.check(revision)?;
+            let held = self.held(&current.reservation).await?;
+            let event = current.to_event(Verb::Deleted, ask.origin.clone());
+            let effect = Effect::DeleteReservation { id, revision };
+            let (reply, ended) = oneshot::channel();
+            let mut release = Release::new(held, reply);
+            self.shared().writer.submit(
+                Change { effect, event, answer: None },
+                Box::new(move |verdict| release.end(verdict)),
+            );
+            match answered(ended.await) {
+                // Somebody else was quicker: look again, also at the condition.
+                Err(Failure::Contended) => {}
+                ended => return ended,
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    /// The permits of the subnets of a reservation, whose actors are to be told when its addresses
+    /// are free. A subnet that is being deleted need not be told.
+    async fn held(&self, reservation: &Reservation) -> Result<Vec<Held>, Failure> {
+        let mut held = Vec::new();
+        for (id, addresses) in reservation.by_subnet() {
+            match self.directory.admitted_to_subnet(id).await {
+                Ok((subnet, permit)) => held.push(Held { subnet, addresses, permit }),
+                Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(held)
+    }
+
+    pub(super) async fn read_reservation(&self, id: ReservationId) -> Result<InContext, Failure> {
+        let not_found = || Failure::not_found(Kind::Reservation, id);
+        let reservation = self.shared().store.reservation(id).await?.ok_or_else(not_found)?;
+        let pool = match self.directory.pool(reservation.pool).await {
+            // Deleted since it was read.
+            Err(Failure::NotFound { .. }) => return Err(not_found()),
+            pool => pool?,
+        };
+        let subnets = subnets_of(&pool, &reservation);
+        Ok(InContext { reservation, pool, subnets })
+    }
+}
+
+/// The records of the subnets of a reservation, in the order of its leases.
+fn subnets_of(pool: &PoolHandle, reservation: &Reservation) -> Vec<Arc<Subnet>> {
+    let groups = reservation.by_subnet();
+    let members = groups.iter().filter_map(|(id, _)| pool.members.get(*id));
+    members.map(|member| member.record.load_full()).collect()
+}

@@ -1,0 +1,77 @@
+//! Subnets: made, read, listed, patched, deleted.
+
+use std::sync::Arc;
+
+use crate::actors::ask::{Answer, Ask, Listing};
+use crate::actors::failure::Failure;
+use crate::actors::handle::{Member, Wish};
+use crate::actors::structure::subnet_answer;
+use crate::domain::id::{PoolId, SubnetId};
+use crate::domain::resource::{SubnetResource, to_raw};
+use crate::domain::subnet::{NewSubnet, SubnetPatch};
+use crate::store::query::List;
+
+use super::Ipam;
+
+impl Ipam {
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn create_subnet(
+        &self,
+        pool: PoolId,
+        new: NewSubnet,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        self.once(ask.key.clone(), async {
+            let pool = self.directory.admitted_to_pool(pool).await?;
+            self.wish(pool, |reply| Wish::CreateSubnet { new, ask, reply }).await
+        })
+        .await
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn subnet(&self, id: SubnetId) -> Result<Answer, Failure> {
+        let (_, member) = self.directory.member(id).await?;
+        self.directory.count(std::slice::from_ref(&member)).await?;
+        Ok(subnet_answer(&member))
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Listing, Failure> {
+        let pool = self.directory.pool(pool).await?;
+        let page = self.shared().store.subnets(pool.id, list).await?;
+        let members: Vec<Arc<Member>> =
+            page.items.iter().filter_map(|subnet| pool.members.get(subnet.id)).collect();
+        self.directory.count(&members).await?;
+        let item = |member: &Arc<Member>| {
+            to_raw(&SubnetResource::new(&member.record.load(), Some(member.usage())))
+        };
+        let last = page.items.last().map(|subnet| subnet.id.to_string());
+        Ok(Listing { items: members.iter().map(item).collect(), next: last.filter(|_| page.more) })
+    }
+
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch_subnet(
+        &self,
+        id: SubnetId,
+        patch: SubnetPatch,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        let (pool, _) = self.directory.member(id).await?;
+        let pool = self.directory.admitted_to_pool(pool.id).await?;
+        self.wish(pool, |reply| Wish::PatchSubnet { id, patch, ask, reply }).await
+    }
+
+    /// Deletes the subnet with all that is in it; answers when all is gone.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
+        let (pool, _) = self.directory.member(id).await?;
+        let pool = self.directory.admitted_to_pool(pool.id).await?;
+        self.wish(pool, |reply| Wish::DeleteSubnet { id, ask, reply }).await
+    }
+}

@@ -1,0 +1,416 @@
+//! Every place at which the write path can fail, made to fail behind the store's own trait, for
+//! every kind of change. Whatever happens, the invariants hold, memory agrees with the store, and a
+//! doubt is settled before anything is made of it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipam::actors::ask::{Answer, Ask};
+use ipam::actors::failure::Failure;
+use ipam::cli::check::check;
+use ipam::clock::Clock;
+use ipam::domain::annotations::{Annotations, AnnotationsPatch};
+use ipam::domain::event::LoggedEvent;
+use ipam::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use ipam::domain::lease::Lease;
+use ipam::domain::pool::{NewPool, Pool};
+use ipam::domain::reservation::{Request, Reservation};
+use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
+use ipam::service::{Ipam, Settings};
+use ipam::store::Store;
+use ipam::store::change::{Batch, Recorded, RequestKey};
+use ipam::store::error::{CommitError, Fault, Refusal};
+use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
+use ipam::store::sqlite::SqliteStore;
+use ipam::telemetry::Metrics;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+/// Where the next commit fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The store refuses the change because of what it finds.
+    Refused,
+    /// The commit fails; nothing is written.
+    CommitFailed,
+    /// The commit fails and nobody knows whether it was made: it was not.
+    UnknownNotMade,
+    /// The commit is made and its answer is lost.
+    UnknownMade,
+    /// The program ends before the commit.
+    CrashBefore,
+    /// The program ends after the commit, before anyone is told.
+    CrashAfter,
+}
+
+const PLACES: [Place; 6] = [
+    Place::Refused,
+    Place::CommitFailed,
+    Place::UnknownNotMade,
+    Place::UnknownMade,
+    Place::CrashBefore,
+    Place::CrashAfter,
+];
+
+impl Place {
+    fn is_made(self) -> bool {
+        matches!(self, Self::UnknownMade | Self::CrashAfter)
+    }
+
+    fn is_crash(self) -> bool {
+        matches!(self, Self::CrashBefore | Self::CrashAfter)
+    }
+
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::UnknownMade | Self::UnknownNotMade)
+    }
+}
+
+/// The real store, until a place is armed.
+struct FaultyStore {
+    inner: Arc<dyn Store>,
+    armed: Mutex<Option<Place>>,
+    /// A commit hangs for ever: the program is about to end.
+    hanging: Notify,
+    /// The outcome may be settled now.
+    settle: Notify,
+    unknown: Mutex<Option<bool>>,
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+        let fault = || Fault::new("committing", "made to fail");
+        let place = self.armed.lock().unwrap().take();
+        match place {
+            None => self.inner.commit(batch).await,
+            Some(Place::Refused) => Ok(vec![Err(Refusal::Stale); batch.changes.len()]),
+            Some(Place::CommitFailed) => Err(CommitError::NotDone(fault())),
+            Some(place) => {
+                if place.is_made() {
+                    let verdicts = self.inner.commit(batch).await?;
+                    assert!(verdicts.iter().all(Result::is_ok));
+                }
+                if place.is_crash() {
+                    self.hanging.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                *self.unknown.lock().unwrap() = Some(place.is_made());
+                Err(CommitError::Unknown(fault()))
+            }
+        }
+    }
+
+    async fn settle(&self, _: Arc<Batch>) -> Result<bool, Fault> {
+        self.settle.notified().await;
+        Ok(self.unknown.lock().unwrap().take().expect("an outcome is unknown"))
+    }
+
+    async fn forget_answers(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.inner.forget_answers(before, limit).await
+    }
+
+    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
+        self.inner.pool(id).await
+    }
+
+    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
+        self.inner.pools(list).await
+    }
+
+    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
+        self.inner.subnet(id).await
+    }
+
+    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
+        self.inner.subnets(pool, list).await
+    }
+
+    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
+        self.inner.subnets_of(pool).await
+    }
+
+    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
+        self.inner.reservation(id).await
+    }
+
+    async fn reservations(
+        &self,
+        scope: Scope,
+        list: List<ReservationId>,
+    ) -> Result<Page<Reservation>, Fault> {
+        self.inner.reservations(scope, list).await
+    }
+
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
+        self.inner.lease(id).await
+    }
+
+    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
+        self.inner.leases(query).await
+    }
+
+    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
+        self.inner.leased_addresses(subnet).await
+    }
+
+    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
+        self.inner.lease_counts(subnets).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
+        self.inner.events(query).await
+    }
+
+    async fn answer(
+        &self,
+        key: RequestKey,
+        since: jiff::Timestamp,
+    ) -> Result<Option<Recorded>, Fault> {
+        self.inner.answer(key, since).await
+    }
+
+    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
+        self.inner.unfinished_deletions().await
+    }
+}
+
+/// A kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    ReserveFromSubnet,
+    ReserveFromPool,
+    ReserveAcrossSubnets,
+    Release,
+    PatchReservation,
+    PatchLease,
+    CreatePool,
+    CreateSubnet,
+    RenameSubnet,
+    ExcludeInSubnet,
+    DeleteSubnet,
+    DeletePool,
+}
+
+const OPERATIONS: [Operation; 12] = [
+    Operation::ReserveFromSubnet,
+    Operation::ReserveFromPool,
+    Operation::ReserveAcrossSubnets,
+    Operation::Release,
+    Operation::PatchReservation,
+    Operation::PatchLease,
+    Operation::CreatePool,
+    Operation::CreateSubnet,
+    Operation::RenameSubnet,
+    Operation::ExcludeInSubnet,
+    Operation::DeleteSubnet,
+    Operation::DeletePool,
+];
+
+/// A running service with a pool of two /29 (six addresses each) and one reservation in the first.
+struct World {
+    ipam: Ipam,
+    store: Arc<FaultyStore>,
+    pool: PoolId,
+    subnets: [SubnetId; 2],
+    reservation: ReservationId,
+}
+
+const LEASABLE: u64 = 6;
+
+async fn start(data: &Path) -> (Ipam, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore {
+        inner: Arc::new(SqliteStore::open(data).unwrap()),
+        armed: Mutex::new(None),
+        hanging: Notify::new(),
+        settle: Notify::new(),
+        unknown: Mutex::new(None),
+    });
+    let settings = Settings { idempotency_kept: Duration::from_secs(3600), actor_threads: 1 };
+    let metrics = Arc::new(Metrics::default());
+    let ipam = Ipam::start(Arc::clone(&store) as _, Clock::System, metrics, settings);
+    (ipam.await.unwrap(), store)
+}
+
+fn id<Id: std::str::FromStr<Err: std::fmt::Debug>>(answer: &Answer) -> Id {
+    answer.location.rsplit('/').next().unwrap().parse().unwrap()
+}
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+fn request(count: u64) -> Request {
+    Request::new(Annotations::default(), Some(count), Vec::new()).unwrap()
+}
+
+fn new_subnet(cidr: &str) -> NewSubnet {
+    let span = Span::cidr(cidr.parse().unwrap()).unwrap();
+    NewSubnet {
+        annotations: Annotations::default(),
+        layout: Layout::new(span, None, Vec::new()).unwrap(),
+        deletion_protection: false,
+    }
+}
+
+fn rename() -> AnnotationsPatch {
+    AnnotationsPatch { name: Some(Some("renamed".into())), ..AnnotationsPatch::default() }
+}
+
+impl World {
+    async fn new(data: &Path) -> Self {
+        let (ipam, store) = start(data).await;
+        let pool = id(&ipam.create_pool(NewPool::default(), Ask::default()).await.unwrap());
+        let first = ipam.create_subnet(pool, new_subnet("10.0.0.0/29"), Ask::default()).await;
+        let second = ipam.create_subnet(pool, new_subnet("10.0.0.8/29"), Ask::default()).await;
+        let subnets = [id(&first.unwrap()), id(&second.unwrap())];
+        let standing = ipam.reserve(Scope::Subnet(subnets[0]), request(2), Ask::default()).await;
+        let reservation = id(&standing.unwrap());
+        Self { ipam, store, pool, subnets, reservation }
+    }
+
+    async fn perform(&self, operation: Operation) -> Result<(), Failure> {
+        let (ipam, ask) = (&self.ipam, Ask::default());
+        let subnet = self.subnets[0];
+        match operation {
+            Operation::ReserveFromSubnet => {
+                ipam.reserve(Scope::Subnet(subnet), request(3), ask).await.map(drop)
+            }
+            Operation::ReserveFromPool => {
+                ipam.reserve(Scope::Pool(self.pool), request(3), ask).await.map(drop)
+            }
+            Operation::ReserveAcrossSubnets => {
+                ipam.reserve(Scope::Pool(self.pool), request(9), ask).await.map(drop)
+            }
+            Operation::Release => ipam.delete_reservation(self.reservation, ask).await,
+            Operation::PatchReservation => {
+                ipam.patch_reservation(self.reservation, rename(), ask).await.map(drop)
+            }
+            Operation::PatchLease => {
+                let lease = LeaseId { reservation: self.reservation, ordinal: 0 };
+                ipam.patch_lease(lease, rename(), ask).await.map(drop)
+            }
+            Operation::CreatePool => ipam.create_pool(NewPool::default(), ask).await.map(drop),
+            Operation::CreateSubnet => {
+                ipam.create_subnet(self.pool, new_subnet("10.0.0.16/29"), ask).await.map(drop)
+            }
+            Operation::RenameSubnet => {
+                let patch = SubnetPatch { annotations: rename(), ..SubnetPatch::default() };
+                ipam.patch_subnet(subnet, patch, ask).await.map(drop)
+            }
+            Operation::ExcludeInSubnet => {
+                let excluded = Some(Some(vec!["10.0.0.6".parse().unwrap()]));
+                let patch = SubnetPatch { excluded, ..SubnetPatch::default() };
+                ipam.patch_subnet(subnet, patch, ask).await.map(drop)
+            }
+            Operation::DeleteSubnet => ipam.delete_subnet(subnet, ask).await,
+            Operation::DeletePool => ipam.delete_pool(self.pool, ask).await,
+        }
+    }
+}
+
+/// What the service says equals what its store says; and the free addresses can be had, one and
+/// all, but not one more.
+async fn agrees(ipam: &Ipam, store: &Arc<FaultyStore>) {
+    // What was in doubt is settled, and what was left to be done in the background is done.
+    ipam.ready().await.unwrap();
+    let violations = loop {
+        let violations = check(Arc::clone(&store.inner)).await.unwrap();
+        let (pools, subnets) = store.unfinished_deletions().await.unwrap();
+        if pools.is_empty() && subnets.is_empty() {
+            break violations;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(violations.is_empty(), "{violations:?}");
+    for pool in store.pools(List::first(100)).await.unwrap().items {
+        for subnet in store.subnets_of(pool.id).await.unwrap() {
+            let leased = store.leased_addresses(subnet.id).await.unwrap().len() as u64;
+            let usage = json(&ipam.subnet(subnet.id).await.unwrap())["usage"].clone();
+            assert_eq!(usage["reserved"], leased, "memory and store differ");
+            let free = usage["free"].as_u64().unwrap();
+            if free > 0 {
+                let all = ipam.reserve(Scope::Subnet(subnet.id), request(free), Ask::default());
+                all.await.expect("what is free can be had");
+            }
+            let more = ipam.reserve(Scope::Subnet(subnet.id), request(1), Ask::default()).await;
+            assert!(matches!(more, Err(Failure::Exhausted { free: 0, .. })), "{more:?}");
+        }
+    }
+    let violations = check(Arc::clone(&store.inner)).await.unwrap();
+    assert!(violations.is_empty(), "{violations:?}");
+}
+
+async fn fail_at(place: Place, operation: Operation) {
+    let data = tempfile::tempdir().unwrap();
+    let world = World::new(data.path()).await;
+    *world.store.armed.lock().unwrap() = Some(place);
+
+    if place.is_crash() {
+        let performing = world.perform(operation);
+        tokio::select! {
+            result = performing => panic!("answered before the commit was durable: {result:?}"),
+            () = world.store.hanging.notified() => {}
+        }
+        // What the crash leaves is what is on disk: copied as it is, and opened elsewhere.
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(data.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        let (ipam, store) = start(copy.path()).await;
+        agrees(&ipam, &store).await;
+        return;
+    }
+
+    let result = world.perform(operation).await;
+    match place {
+        // What is refused as stale is decided anew where that makes sense, or is told.
+        Place::Refused => {
+            assert!(matches!(result, Ok(()) | Err(Failure::Contended)), "{result:?}");
+        }
+        Place::CommitFailed => {
+            assert!(matches!(result, Err(Failure::StoreUnavailable(_))), "{result:?}");
+        }
+        _ => assert!(matches!(result, Err(Failure::OutcomeUnknown(_))), "{result:?}"),
+    }
+    if place.is_unknown() {
+        // Until it is known, what is in doubt stays taken.
+        let taken = match operation {
+            Operation::ReserveFromSubnet | Operation::ReserveFromPool => Some(5),
+            Operation::ReserveAcrossSubnets => Some(LEASABLE),
+            Operation::Release => Some(2),
+            _ => None,
+        };
+        if let Some(taken) = taken {
+            let answer = world.ipam.subnet(world.subnets[0]).await.unwrap();
+            let usage = json(&answer)["usage"].clone();
+            assert_eq!(usage["reserved"], taken);
+        }
+        world.store.settle.notify_one();
+    }
+    // A deletion that could not be marked, or not be finished, is asked for again.
+    if matches!(operation, Operation::DeleteSubnet | Operation::DeletePool) && result.is_err() {
+        let again = world.perform(operation).await;
+        assert!(matches!(again, Ok(()) | Err(Failure::NotFound { .. })), "{again:?}");
+    }
+    agrees(&world.ipam, &world.store).await;
+}
+
+#[test]
+fn the_invariants_hold_wherever_the_write_path_fails() {
+    actix::System::new().block_on(async {
+        for operation in OPERATIONS {
+            for place in PLACES {
+                let run = fail_at(place, operation);
+                tokio::time::timeout(Duration::from_secs(60), run)
+                    .await
+                    .unwrap_or_else(|_| panic!("{operation:?} at {place:?} hangs"));
+            }
+        }
+    });
+}

@@ -1,0 +1,10 @@
+//! What must hold whatever happens: bursts, crashes, clients that vanish, stores that fail.
+
+mod actors;
+mod burst;
+mod crash;
+mod disconnect;
+mod disk;
+mod faults;
+mod spread;
+mod support;

@@ -1,0 +1,50 @@
+//! A reservation over several subnets is whole or not at all.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::support::{Server, addresses, assert_clean, assert_unique};
+
+const RIVALS: usize = 20;
+const WANTED: usize = 300;
+
+/// Five /26 lease 310 addresses: one of the rivals gets its 300, whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_rivals_gets_the_whole() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut client = server.connect().await;
+    let pool = client.new_pool().await;
+    for net in 0..5 {
+        client.new_subnet(&pool, &format!("10.0.0.{}/26", net * 64)).await;
+    }
+
+    for round in 0..3 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..RIVALS {
+            let mut client = server.connect().await;
+            let path = format!("/pools/{pool}/reservations");
+            tasks.spawn(async move { client.post(&path, &json!({ "count": WANTED })).await });
+        }
+        let responses = tasks.join_all().await;
+
+        let granted: Vec<_> =
+            responses.iter().filter(|r| r.status == StatusCode::CREATED).collect();
+        assert_eq!(granted.len(), 1, "round {round}");
+        let reservation = &granted[0].body;
+        let given = addresses(reservation);
+        assert_eq!(given.len(), WANTED);
+        assert_unique(&given);
+        for refused in responses.iter().filter(|r| r.status != StatusCode::CREATED) {
+            assert_eq!((refused.status, refused.code()), (StatusCode::CONFLICT, "exhausted"));
+        }
+        let usage = client.get(&format!("/pools/{pool}")).await.body["usage"].clone();
+        assert_eq!(usage["reserved"], WANTED, "nothing else is held");
+
+        let id = reservation["id"].as_str().unwrap();
+        let released = client.delete(&format!("/reservations/{id}")).await;
+        assert_eq!(released.status, StatusCode::NO_CONTENT);
+    }
+    server.stop();
+    assert_clean(data.path());
+}

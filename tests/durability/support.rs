@@ -1,0 +1,204 @@
+//! A real server in a process of its own, and a client that speaks in intentions.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// The program under test.
+pub const IPAM: &str = env!("CARGO_BIN_EXE_ipam");
+
+/// `ipam serve` on a port of its own choice; ended by `kill -9` when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(data: &Path) -> Self {
+        Self::start_by(Command::new(IPAM), data)
+    }
+
+    /// Starts the program by another command, that ends in running it with the arguments it is
+    /// given.
+    pub fn start_by(mut command: Command, data: &Path) -> Self {
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("IPAM_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("the first line is {line:?}"));
+        Self { child, address }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process ends");
+    }
+
+    /// SIGTERM, and success as exit status.
+    pub fn stop(mut self) {
+        let status = Command::new("kill").arg(self.pid().to_string()).status();
+        assert!(status.expect("kill runs").success());
+        let status = self.child.wait().expect("the process ends");
+        assert!(status.success(), "it ends with {status}");
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await.expect("the server accepts connections")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `ipam check` finds nothing.
+pub fn assert_clean(data: &Path) {
+    let output = Command::new(IPAM).arg("check").arg("--data").arg(data).output();
+    let output = output.expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ipam check: {text}{errors}");
+}
+
+/// One keep-alive connection.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+pub struct Response {
+    pub status: StatusCode,
+    pub body: Value,
+}
+
+impl Response {
+    pub fn id(&self) -> String {
+        assert_eq!(self.status, StatusCode::CREATED, "{}", self.body);
+        self.body["id"].as_str().expect("a resource has an id").to_owned()
+    }
+
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+}
+
+/// The connection broke before an answer came.
+#[derive(Debug)]
+pub struct Broken;
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Result<Self, Broken> {
+        let stream = TcpStream::connect(address).await.map_err(|_| Broken)?;
+        stream.set_nodelay(true).map_err(|_| Broken)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Broken)?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    pub async fn try_send(
+        &mut self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Response, Broken> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::from(body)).expect("the request is well-formed");
+        self.sender.ready().await.map_err(|_| Broken)?;
+        let response = self.sender.send_request(request).await.map_err(|_| Broken)?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).expect("the answer is JSON")
+        };
+        Ok(Response { status, body })
+    }
+
+    pub async fn get(&mut self, path: &str) -> Response {
+        self.try_send(Method::GET, path, None, None).await.expect("an answer")
+    }
+
+    pub async fn post(&mut self, path: &str, body: &Value) -> Response {
+        self.try_send(Method::POST, path, None, Some(body)).await.expect("an answer")
+    }
+
+    pub async fn delete(&mut self, path: &str) -> Response {
+        self.try_send(Method::DELETE, path, None, None).await.expect("an answer")
+    }
+
+    pub async fn new_pool(&mut self) -> String {
+        self.post("/pools", &json!({"name": "pool"})).await.id()
+    }
+
+    pub async fn new_subnet(&mut self, pool: &str, cidr: &str) -> String {
+        self.post(&format!("/pools/{pool}/subnets"), &json!({ "cidr": cidr })).await.id()
+    }
+
+    /// Every item of a list, page by page.
+    pub async fn list(&mut self, path: &str, name: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let page = self.get(&format!("{path}{joint}limit=1000{cursor}")).await;
+            assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+            items.extend(page.body[name].as_array().expect("a list").iter().cloned());
+            match page.body["next"].as_str() {
+                Some(next) => cursor = format!("&after={next}"),
+                None => return items,
+            }
+        }
+    }
+}
+
+/// The addresses of a reservation.
+pub fn addresses(reservation: &Value) -> Vec<String> {
+    let leases = reservation["leases"].as_array().expect("a reservation has leases");
+    leases.iter().map(|lease| lease["address"].as_str().expect("an address").to_owned()).collect()
+}
+
+/// No address comes twice.
+pub fn assert_unique(addresses: &[String]) {
+    let mut seen = HashSet::new();
+    let twice: Vec<_> = addresses.iter().filter(|address| !seen.insert(*address)).collect();
+    assert!(twice.is_empty(), "given twice: {twice:?}");
+}
