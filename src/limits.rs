@@ -23,6 +23,9 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an idempotency key is remembered unless configured otherwise.
 pub const IDEMPOTENCY_KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The bounds of that configuration.
+pub const IDEMPOTENCY_KEPT_MIN: Duration = Duration::from_secs(60);
+pub const IDEMPOTENCY_KEPT_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Filters (`tag`, `name`, `metadata.<path>`) in one list request.
 pub const FILTERS_MAX: usize = 16;
 /// Items in one page of a list when the request does not say.
@@ -49,6 +52,10 @@ pub const BATCH_CHANGES_MAX: usize = 512;
 pub const BATCH_ROWS_MAX: usize = 16 * 1024;
 /// Changes waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 8 * 1024;
+/// Threads that read from the embedded store, each with a connection of its own.
+pub const READER_THREADS: usize = 4;
+/// Reads waiting for a thread of the embedded store; further ones wait before they enter.
+pub const READ_QUEUE_MAX: usize = 1024;
 /// Requests admitted to one subnet or pool actor and not yet answered.
 pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
 /// Reservations removed by one step of a cascading delete.
@@ -61,6 +68,22 @@ pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
 /// it again.
 pub const ACTOR_IDLE_LOOK: Duration = Duration::from_secs(10 * 60);
 
+/// Threads that serve HTTP.
+pub const WORKERS_MAX: usize = 512;
+/// Connections that are served at once, over all workers; others wait in the backlog.
+pub const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Connections that the kernel completes before they are accepted.
+pub const LISTEN_BACKLOG: u32 = 1024;
+/// How long a connection may idle between requests; above the 60 s of common load balancers, so
+/// that they are the ones who close.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to send the head of a request.
+pub const REQUEST_HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to close a connection.
+pub const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a stop waits for the answers that are owed, and then for the last commit.
+pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// Bits in one page of a bitmap.
 pub const PAGE_BITS: u128 = 4096;
 
@@ -69,5 +92,6 @@ const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
 const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
 const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);
 const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
+const _: () = assert!(WORKERS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(PAGE_BITS.is_power_of_two() && PAGE_BITS <= 1 << u16::BITS);

@@ -38,7 +38,7 @@ impl Annotations {
                 "is empty".to_owned()
             } else if tag.len() > TAG_BYTES_MAX {
                 format!("is longer than {TAG_BYTES_MAX} bytes")
-            } else if tags[..index].contains(tag) {
+            } else if tags.iter().take(index).any(|earlier| earlier == tag) {
                 "is given twice".to_owned()
             } else {
                 continue;

@@ -199,6 +199,10 @@ fn split(offset: u128) -> (u128, u16) {
     (offset / PAGE_BITS, (offset % PAGE_BITS) as u16)
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "`count` is at most FEW by `insert`, and a bit is below PAGE_BITS by `split`"
+)]
 impl Page {
     const EMPTY: Self = Self::Few { count: 0, set: [0; FEW] };
 

@@ -18,6 +18,9 @@ pub struct Batch {
     /// The time of the commit and of its events. The writer never lets it run backwards; a store
     /// raises it to that of its last event when it is less.
     pub at: Timestamp,
+    /// Answers recorded before this count as forgotten, also where they are still stored: a change
+    /// records its own in their place.
+    pub answers_since: Timestamp,
 }
 
 /// One durable change.
@@ -33,7 +36,8 @@ pub struct Change {
 #[derive(Debug)]
 pub enum Effect {
     CreatePool(Pool),
-    /// Replaces the record whose revision is one less.
+    /// Replaces the record whose revision is one less, but for its `subnets_revision`, which stays
+    /// as it is stored.
     UpdatePool(Pool),
     /// The pool must be marked as deleting and hold no subnets.
     DeletePool(PoolId),
@@ -76,8 +80,8 @@ pub enum Effect {
         lease: Lease,
         reservation_revision: u64,
     },
-    /// Takes some leases from a reservation that lives on; it must have the revision
-    /// `reservation_revision`, which is counted up.
+    /// Takes some leases from a reservation that lives on with at least one other; it must have the
+    /// revision `reservation_revision`, which is counted up.
     DeleteLeases {
         reservation: ReservationId,
         reservation_revision: u64,

@@ -55,6 +55,7 @@ pub struct Writer {
     queue: mpsc::Sender<Item>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a change")]
 enum Item {
     Change(Pending),
     Fence(oneshot::Sender<()>),
@@ -199,7 +200,8 @@ impl Loop {
         let (changes, mut completions): (Vec<Change>, Vec<Completion>) =
             self.waiting.drain(..count).map(|pending| (pending.change, pending.completion)).unzip();
         self.last_commit_at = self.last_commit_at.max(self.clock.now());
-        let batch = Arc::new(Batch { changes, at: self.last_commit_at });
+        let at = self.last_commit_at;
+        let batch = Arc::new(Batch { changes, at, answers_since: self.answers_since(at) });
 
         let begun = Instant::now();
         let outcome = self.store.commit(Arc::clone(&batch)).await;
@@ -267,9 +269,13 @@ impl Loop {
         }
     }
 
+    /// Answers recorded before this are forgotten at `now`.
+    fn answers_since(&self, now: Timestamp) -> Timestamp {
+        now - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default()
+    }
+
     async fn forget(&mut self) {
-        let before = self.clock.now()
-            - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default();
+        let before = self.answers_since(self.clock.now());
         match self.store.forget_answers(before, FORGET_STEP).await {
             Ok(0) => {}
             Ok(count) => tracing::debug!(answers = count, "old answers are forgotten"),

@@ -1,0 +1,68 @@
+# Everything one does with this repository. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+LISTEN ?= 127.0.0.1:8000
+DATA ?= data
+
+DENY_VERSION := 0.20.2
+DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Build and start the service (LISTEN=127.0.0.1:8000 DATA=data)
+	$(CARGO) run --release --locked -- serve --listen $(LISTEN) --data $(DATA)
+
+.PHONY: test
+test: ## Run every test
+	$(CARGO) test --locked
+
+.PHONY: test-fast
+test-fast: ## Run the tests that start nothing: unit tests and the rules of the tree
+	$(CARGO) test --locked --lib --bins --test tidy
+
+.PHONY: bench
+bench: ## Measure: memory and bitmap in process, then the service over HTTP (minutes)
+	$(CARGO) test --release --locked --test memory -- --nocapture
+	$(CARGO) bench --locked
+	benches/service
+
+.PHONY: check
+check: fmt-check lint deny doc test ## Everything that must hold before a change is taken
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --check
+
+.PHONY: lint
+lint: ## Run clippy; a warning is an error
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+.PHONY: deny
+deny: $(DENY) ## Check licences, banned crates and where crates come from
+	$(DENY) --locked check --hide-inclusion-graph bans licenses sources
+
+# Apart from `deny`: it clones the RustSec database, which not every machine that builds can reach.
+.PHONY: deny-advisories
+deny-advisories: $(DENY) ## Check for crates with known vulnerabilities (needs github.com)
+	$(DENY) --locked check advisories
+
+# Not optimised: it runs for a second and so builds in about a minute.
+$(DENY):
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features cargo-deny@$(DENY_VERSION)

@@ -1,0 +1,61 @@
+//! Reading the event log.
+//!
+//! A time is found by bisection over positions. Then a resource, or a rare kind, has an index; the
+//! other conditions are checked on each event from there on.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Result};
+
+use crate::domain::event::{Kind, LoggedEvent};
+use crate::store::query::{EventQuery, Page};
+
+use super::rows::{self, EVENT, Time};
+use super::select::{Select, first};
+
+pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>> {
+    let mut select = Select::new(format!("SELECT {EVENT} FROM events WHERE TRUE"), "position");
+    select.after_id(Some(query.after));
+    if let Some(since) = query.since {
+        select.and("position >= ?", first_position_at(conn, since)?);
+    }
+    if let Some(until) = query.until {
+        select.and("position < ?", first_position_at(conn, until)?);
+    }
+    if let Some(resource) = &query.resource {
+        select.and("resource = ?", resource);
+    }
+    if let Some(kind) = query.kind {
+        // The term without a value is that of the index, which covers only the rare kinds.
+        let rare = kind != Kind::Reservation;
+        select.and(if rare { "kind <> 2 AND kind = ?" } else { "kind = ?" }, kind);
+    }
+    if let Some(verb) = query.verb {
+        select.and("verb = ?", verb);
+    }
+    if let Some(pool) = query.pool {
+        select.and("pool = ?", pool);
+    }
+    if let Some(subnet) = query.subnet {
+        select.and("subnet = ?", subnet);
+    }
+    select.page(conn, query.limit, rows::event)
+}
+
+/// The first position whose time is `at` or later; past the end when there is none.
+fn first_position_at(conn: &Connection, at: Timestamp) -> Result<u64> {
+    let bounds = "SELECT ifnull(min(position), 1), ifnull(max(position), 0) FROM events";
+    let (mut low, last): (u64, u64) =
+        conn.prepare_cached(bounds)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut high = last + 1;
+    let next = "SELECT position, at FROM events WHERE position >= ? ORDER BY position LIMIT 1";
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found: Option<(u64, Time)> =
+            first(conn, next, [middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        match found {
+            Some((position, Time(time))) if time < at => low = position + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}

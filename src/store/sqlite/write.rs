@@ -1,0 +1,136 @@
+//! The writer's connection: one batch is one transaction, one fsync of the write-ahead log.
+//!
+//! Refusals are rare, so a batch is first applied as if there were none. When there is one,
+//! everything is rolled back and applied again with a savepoint around each change, so that just
+//! the refused ones vanish.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+
+use crate::store::change::Batch;
+use crate::store::error::{CommitError, Fault, Refusal};
+
+use super::apply::{Apply, Stop};
+use super::rows::Time;
+use super::schema::VERSION;
+
+const COMMITTING: &str = "committing";
+
+/// The end of the event log. Positions are counted here and never used twice.
+#[derive(Clone, Copy, Debug)]
+pub struct LogEnd {
+    pub next_position: u64,
+    pub last_at: Timestamp,
+}
+
+/// The one connection that writes.
+pub struct Writer {
+    conn: Connection,
+    log: LogEnd,
+}
+
+impl Writer {
+    /// # Errors
+    /// When the end of the event log cannot be read.
+    pub fn new(conn: Connection) -> rusqlite::Result<Self> {
+        let last = "SELECT position, at FROM events ORDER BY position DESC LIMIT 1";
+        let mut log = LogEnd { next_position: 1, last_at: Timestamp::MIN };
+        conn.prepare(last)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.try_for_each(
+            |last| {
+                let (position, Time(at)): (u64, Time) = last?;
+                log = LogEnd { next_position: position + 1, last_at: at };
+                Ok::<_, rusqlite::Error>(())
+            },
+        )?;
+        Ok(Self { conn, log })
+    }
+
+    /// Commits a batch; see [`crate::store::Store::commit`].
+    pub fn commit(&mut self, batch: &Batch) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+        let (tx, verdicts, log) = self.apply(batch).map_err(not_done)?;
+        if verdicts.iter().all(Result::is_err) {
+            // Nothing to make durable.
+            return tx.rollback().map(|()| verdicts).map_err(not_done);
+        }
+        tx.commit().map_err(commit_failed)?;
+        self.log = log;
+        Ok(verdicts)
+    }
+
+    /// Applies a batch in a transaction that is left to be committed, with the verdicts and the end
+    /// of the log after it.
+    fn apply(&self, batch: &Batch) -> rusqlite::Result<Applied<'_>> {
+        let tx = self.begin()?;
+        let mut apply = Apply::new(&self.conn, batch, self.log);
+        match batch.changes.iter().try_for_each(|change| apply.change(change)) {
+            Ok(()) => return Ok((tx, vec![Ok(()); batch.changes.len()], apply.log())),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Refused(_)) => tx.rollback()?,
+        }
+        let tx = self.begin()?;
+        let mut apply = Apply::new(&self.conn, batch, self.log);
+        let verdicts: rusqlite::Result<_> =
+            batch.changes.iter().map(|change| apply.change_or_nothing(change)).collect();
+        Ok((tx, verdicts?, apply.log()))
+    }
+
+    fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
+        Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
+    }
+
+    /// Makes the outcome of a batch known; see [`crate::store::Store::settle`].
+    ///
+    /// A COMMIT that failed was rolled back here, but its frames may stand in the write-ahead log,
+    /// whole and with valid checksums: recovery after a crash would take them for committed. A
+    /// further commit is written over the first of them. The checksums are a chain, so none of
+    /// those that follow counts any more.
+    pub fn settle(&mut self, batch: &Batch) -> Result<bool, Fault> {
+        let fault = |error: rusqlite::Error| Fault::new("settling an unknown outcome", error);
+        if self.holds_any(batch).map_err(fault)? {
+            return Ok(true);
+        }
+        // Writes the first page as it is.
+        self.conn.pragma_update(None, "user_version", VERSION).map_err(fault)?;
+        Ok(false)
+    }
+
+    /// Whether an event of `batch` is the last of the log, or near it: no other commit came after.
+    fn holds_any(&self, batch: &Batch) -> rusqlite::Result<bool> {
+        let last = "SELECT id FROM events ORDER BY position DESC LIMIT ?";
+        let mut last = self.conn.prepare_cached(last)?;
+        let mut rows = last.query([batch.changes.len()])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            if batch.changes.iter().any(|change| change.event.id == id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// See [`crate::store::Store::forget_answers`].
+    pub fn forget_answers(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+        let forget = "DELETE FROM answers WHERE rowid IN \
+             (SELECT rowid FROM answers WHERE at < ? ORDER BY at LIMIT ?)";
+        self.conn.prepare_cached(forget)?.execute(params![Time(before), limit])
+    }
+}
+
+type Applied<'conn> = (Transaction<'conn>, Vec<Result<(), Refusal>>, LogEnd);
+
+fn not_done(error: rusqlite::Error) -> CommitError {
+    CommitError::NotDone(Fault::new(COMMITTING, error))
+}
+
+/// What a failed COMMIT leaves behind.
+///
+/// On a full disk a write stopped short, so the frame that carries the commit mark, always the last
+/// one, is not whole, and recovery passes over all of them. Of anything else this is not sure: an
+/// fsync that failed may have a whole log behind it.
+fn commit_failed(error: rusqlite::Error) -> CommitError {
+    let fault = Fault::new(COMMITTING, &error);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => CommitError::NotDone(fault),
+        _ => CommitError::Unknown(fault),
+    }
+}
