@@ -1,6 +1,7 @@
 //! Stands in until the invariants land.
 use crate::store::{Store, error::Fault};
 use std::sync::Arc;
+#[derive(Debug)]
 pub struct Violation {
     pub invariant: &'static str,
     pub what: String,
