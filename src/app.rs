@@ -104,7 +104,7 @@ fn bind(
     let baseline = config.bench_route.then(|| Baseline::new(Clock::System)).transpose()?;
     let api =
         Api { ipam: ipam.clone(), metrics: Arc::clone(metrics), baseline: baseline.map(Arc::new) };
-    let server = HttpServer::new(move || api::app(&api))
+    let server = HttpServer::new(move || api::app(api.clone()))
         .workers(config.workers)
         .max_connections(CONNECTIONS_MAX / config.workers)
         .backlog(LISTEN_BACKLOG)

@@ -101,7 +101,7 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 
 /// The application of one server thread.
 pub fn app(
-    api: &Api,
+    api: Api,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -109,11 +109,11 @@ pub fn app(
         Response = ServiceResponse<impl MessageBody>,
         Error = Error,
         InitError = (),
-    > + use<>,
+    >,
 > {
     App::new()
-        .app_data(Data::new(api.ipam.clone()))
-        .app_data(Data::from(Arc::clone(&api.metrics)))
+        .app_data(Data::new(api.ipam))
+        .app_data(Data::from(api.metrics))
         .wrap(from_fn(observe::observe))
         .configure(|config| configure(config, api.baseline.as_ref()))
         .default_service(to(not_found))

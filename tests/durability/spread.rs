@@ -16,7 +16,7 @@ async fn one_of_many_rivals_gets_the_whole() {
     let mut client = server.connect().await;
     let pool = client.new_pool().await;
     for net in 0..5 {
-        client.new_subnet(&pool, &format!("10.0.0.{}/26", net * 64)).await;
+        client.new_subnet(&pool, &format!("10.0.{net}.0/26")).await;
     }
 
     for round in 0..3 {

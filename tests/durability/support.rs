@@ -34,7 +34,7 @@ impl Server {
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .env("IPAM_LOG", "error")
+            .env("IPAM_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -176,6 +176,7 @@ impl Client {
     /// Every item of a list, page by page.
     pub async fn list(&mut self, path: &str, name: &str) -> Vec<Value> {
         let mut items = Vec::new();
+        let parameter = if path.starts_with("/events") { "after" } else { "cursor" };
         let mut cursor = String::new();
         loop {
             let joint = if path.contains('?') { '&' } else { '?' };
@@ -183,7 +184,7 @@ impl Client {
             assert_eq!(page.status, StatusCode::OK, "{}", page.body);
             items.extend(page.body[name].as_array().expect("a list").iter().cloned());
             match page.body["next"].as_str() {
-                Some(next) => cursor = format!("&after={next}"),
+                Some(next) => cursor = format!("&{parameter}={next}"),
                 None => return items,
             }
         }

@@ -10,18 +10,11 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use crate::store::change::Batch;
 use crate::store::error::{CommitError, Fault, Refusal};
 
-use super::apply::{Apply, Stop};
+use super::apply::{Apply, LogEnd, Stop};
 use super::rows::Time;
 use super::schema::VERSION;
 
 const COMMITTING: &str = "committing";
-
-/// The end of the event log. Positions are counted here and never used twice.
-#[derive(Clone, Copy, Debug)]
-pub struct LogEnd {
-    pub next_position: u64,
-    pub last_at: Timestamp,
-}
 
 /// The one connection that writes.
 pub struct Writer {
