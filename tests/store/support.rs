@@ -171,6 +171,13 @@ impl Bed {
             last => query.list.after = Some(last.id))
     }
 
+    /// Page by page.
+    pub async fn reservations(&self, scope: Scope, list: List<ReservationId>) -> Vec<Reservation> {
+        let store = self.store();
+        pages!(list = list; store.reservations(scope, list.clone());
+            last => list.after = Some(last.id))
+    }
+
     /// Everything that the store shows, page by page.
     pub async fn contents(&self) -> Contents {
         let store = self.store();
@@ -183,10 +190,7 @@ impl Bed {
                 last => list.after = Some(last.id));
             assert_eq!(all, paged);
             subnets.extend(all);
-            let scope = Scope::Pool(*id);
-            reservations.extend(pages!(list = List::first(3);
-                store.reservations(scope, list.clone());
-                last => list.after = Some(last.id)));
+            reservations.extend(self.reservations(Scope::Pool(*id), List::first(3)).await);
         }
         let events = pages!(query = EventQuery { limit: 3, ..EventQuery::default() };
             store.events(query.clone());
