@@ -86,11 +86,11 @@ impl SqliteStore {
     /// [`OpenError`], a sentence for the operator.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        let made = !dir.exists();
         let lock = lock(dir)?;
         let file = dir.join(DATABASE);
         let writer = open_writer(&file)?;
-        // The new names, too, survive a power cut.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(directory)?;
+        sync_names(dir, made).map_err(directory)?;
         let database = |source| OpenError::Database { file: file.clone(), source };
         let readers = (0..READER_THREADS)
             .map(|_| open_reader(&file))
@@ -132,6 +132,12 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(directory(source)),
     }
+}
+
+/// Makes the names of the files, and of the directory if it was made just now, outlive a power cut.
+fn sync_names(dir: &Path, made: bool) -> io::Result<()> {
+    let names = if made { 2 } else { 1 };
+    dir.canonicalize()?.ancestors().take(names).try_for_each(|dir| File::open(dir)?.sync_all())
 }
 
 fn open_writer(file: &Path) -> Result<Writer, OpenError> {
