@@ -249,7 +249,7 @@ mod tests {
         let request = accept
             .iter()
             .fold(TestRequest::get(), |request, value| request.append_header((ACCEPT, *value)));
-        super::of_answer(request.to_http_request().headers(), Content::Pool, of_body)
+        of_answer(request.to_http_request().headers(), Content::Pool, of_body)
             .map(|value| value.to_str().unwrap().to_owned())
             .map_err(|problem| problem.code())
     }
@@ -303,7 +303,7 @@ mod tests {
     fn a_body_has_one_of_few_types() {
         let of_body = |content_type: &str, purpose| {
             let request = TestRequest::post().insert_header((CONTENT_TYPE, content_type));
-            super::of_body(request.to_http_request().headers(), Content::Pool, purpose)
+            of_body(request.to_http_request().headers(), Content::Pool, purpose)
                 .map_err(|problem| problem.code())
         };
         let create = |content_type| of_body(content_type, Purpose::Create);
