@@ -192,13 +192,13 @@ fn every_body_has_a_type_that_is_known() {
         ] {
             let call = target.api.call(method, &path).header("Content-Type", media_type);
             let sent = format!("{method} {path} {media_type}");
-            let expected = (415, "unsupported_media_type", "content-type");
+            let expected = (415, "unsupported_media_type", "Content-Type");
             check(&call.body("{}").send(), expected, &sent);
         }
         let call = target.api.call(method, &path).header("Content-Encoding", "gzip");
-        check(&call.body("{}").send(), (415, "unsupported_media_type", "content-encoding"), &path);
+        check(&call.body("{}").send(), (415, "unsupported_media_type", "Content-Encoding"), &path);
         let call = target.api.call(method, &path).header("Accept", "text/html");
-        check(&call.body("{}").send(), (406, "not_acceptable", "accept"), &path);
+        check(&call.body("{}").send(), (406, "not_acceptable", "Accept"), &path);
     }
     target.finish();
 }

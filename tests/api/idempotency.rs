@@ -31,7 +31,8 @@ fn a_creation_that_comes_again_is_answered_as_the_first_time() {
             assert_eq!(again.text(), first.text());
             assert_eq!(again.location(), first.location());
             assert_eq!(again.header("etag"), first.header("etag"));
-            let other = json!({"name": "another body"});
+            let mut other = body.clone();
+            other["tags"] = json!(["other"]);
             let problem = post(&api, path, "the-same-key", &other);
             let problem = problem.problem(422, "idempotency_key_reused");
             assert_eq!(problem["field"], "Idempotency-Key");
