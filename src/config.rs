@@ -31,7 +31,7 @@ pub struct Options {
     /// How long the answer to a request with an Idempotency-Key is kept [default: 24h]
     #[arg(long, env = "IPAM_IDEMPOTENCY_KEPT", value_name = "DURATION")]
     pub idempotency_kept: Option<SignedDuration>,
-    /// A log level, or levels by module: `warn,ipam::store=debug` [default: info]
+    /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Threads that serve HTTP, and as many for the actors [default: one for each core]
