@@ -136,6 +136,8 @@ fn everywhere() -> Vec<(String, Expected)> {
         (r#"{"tags":[""]}"#, invalid("tags[0]")),
         (r#"{"tags":["a","b","a"]}"#, invalid("tags[2]")),
         (r#"{"metadata":{"a":{"b":1,"b":2}}}"#, invalid("metadata.a.b")),
+        (r#"{"metadata":"\ud800"}"#, invalid("metadata")),
+        (r#"{"metadata":{"\ud800":1}}"#, invalid("metadata")),
     ]
     .map(|(body, expected)| (body.to_owned(), expected))
     .into();
