@@ -16,8 +16,6 @@ use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::store::error::Fault;
 
-use super::media_type::PROBLEM;
-
 macro_rules! codes {
     ($($variant:ident = $code:literal, $status:literal, $title:literal, $retry:expr;)+) => {
         /// What went wrong, for programs.
@@ -37,6 +35,9 @@ macro_rules! codes {
         }
     };
 }
+
+/// The media type of every problem.
+pub const PROBLEM: &str = "application/problem+json";
 
 /// What the table says of a code.
 struct Row {
