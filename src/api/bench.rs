@@ -18,7 +18,7 @@ use crate::domain::resource::{Context, ReservationResource, to_raw};
 use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet};
 
 use super::reply::Replied;
-use super::reservations::{Wish, wish};
+use super::reservations::{Incoming, incoming};
 
 /// Where the reservations of the baseline pretend to be made.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Baseline {
 
 /// Answers as `POST /subnets/{id}/reservations` would.
 pub async fn reserve(base: Data<Baseline>, request: HttpRequest, payload: Payload) -> Replied {
-    let Wish { reply, request, ask: _ } = wish(&request, payload).await?;
+    let Incoming { reply, request, ask: _ } = incoming(&request, payload).await?;
     let (pool, subnet) = (&base.pool, &base.subnet);
     let id = ReservationId::generate();
     let address = [(subnet.id, ADDRESS)];

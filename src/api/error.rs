@@ -16,6 +16,8 @@ use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::store::error::Fault;
 
+use super::media_type::PROBLEM;
+
 macro_rules! codes {
     ($($variant:ident = $code:literal, $status:literal, $title:literal, $retry:expr;)+) => {
         /// What went wrong, for programs.
@@ -224,8 +226,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let row = self.code.row();
         let mut response = HttpResponse::build(self.status_code());
-        response
-            .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static(PROBLEM)));
         if let Some(seconds) = row.retry_after_seconds {
             response.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));
         }

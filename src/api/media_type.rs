@@ -63,8 +63,9 @@ impl Content {
     }
 }
 
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
+pub const JSON: &str = "application/json";
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+pub const PROBLEM: &str = "application/problem+json";
 const VERSION: &str = "1.0.0";
 
 /// Which of its two media types a body has.

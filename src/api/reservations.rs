@@ -123,24 +123,24 @@ pub async fn create_in_subnet(ipam: Data<Ipam>, request: HttpRequest, payload: P
 }
 
 async fn create(ipam: &Ipam, request: &HttpRequest, payload: Payload, scope: Scope) -> Replied {
-    let Wish { reply, request, ask } = wish(request, payload).await?;
+    let Incoming { reply, request, ask } = incoming(request, payload).await?;
     Ok(reply.created(ipam.reserve(scope, request, ask).await?))
 }
 
 /// Everything of a reservation to be made but where.
-pub struct Wish<'a> {
+pub struct Incoming<'a> {
     pub reply: Reply<'a>,
     pub request: Request,
     pub ask: Ask,
 }
 
 /// Reads a request for addresses.
-pub async fn wish(request: &HttpRequest, payload: Payload) -> Result<Wish<'_>, Problem> {
+pub async fn incoming(request: &HttpRequest, payload: Payload) -> Result<Incoming<'_>, Problem> {
     query::none(request)?;
     let Asked { body, format, ask } =
         read::<ReservationBody>(request, payload, Content::Reservation).await?;
     let reply = Reply::new(request, Content::Reservation, format)?;
-    Ok(Wish { reply, request: body.into_request()?, ask })
+    Ok(Incoming { reply, request: body.into_request()?, ask })
 }
 
 pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {

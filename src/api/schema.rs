@@ -1,1 +1,355 @@
-//! x
+//! The shapes of requests and answers as the OpenAPI document tells them. They describe and are
+//! never filled: what answers look like is decided in `domain::resource`, what requests may hold
+//! in the modules beside this one, and the tests below hold the three together.
+
+use utoipa::ToSchema;
+
+/// Name, tags and metadata are the owner's own: the service reads no meaning into them.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Pool {
+    #[schema(read_only, required, example = "019f1c2e-7d1a-7c3e-8f00-5a5e0c0ffee1")]
+    id: String,
+    #[schema(required, nullable, max_length = 256, example = "rack-17")]
+    name: String,
+    #[schema(required, nullable, max_items = 64, example = json!(["site:fra1"]))]
+    tags: Vec<String>,
+    /// Any JSON. It is kept as given, and a patch is merged into it.
+    #[schema(required, example = json!({"owner": "infra"}))]
+    metadata: serde_json::Value,
+    /// While set, the pool cannot be deleted.
+    #[schema(required, default = false)]
+    deletion_protection: bool,
+    /// Whether it is being deleted and takes nothing new.
+    #[schema(read_only, required)]
+    deleting: bool,
+    #[schema(read_only, required)]
+    usage: Usage,
+    #[schema(read_only, required, format = DateTime)]
+    created_at: String,
+    #[schema(read_only, required, format = DateTime)]
+    updated_at: String,
+}
+
+/// Addresses, given as `cidr` or as `start` and `end`, of which no other subnet of the pool has any.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Subnet {
+    #[schema(read_only, required)]
+    id: String,
+    /// The id of its pool.
+    #[schema(read_only, required)]
+    pool: String,
+    #[schema(required, nullable, max_length = 256, example = "rack-17 bmc")]
+    name: String,
+    #[schema(required, nullable, max_items = 64)]
+    tags: Vec<String>,
+    /// Any JSON. It is kept as given, and a patch is merged into it.
+    #[schema(required, example = json!({"vlan": 17}))]
+    metadata: serde_json::Value,
+    /// A network and its prefix; null for a range. Its network and broadcast address (IPv4 up to
+    /// /30) or its subnet-router anycast address (IPv6 up to /126) are never leased.
+    #[schema(required, example = "10.17.0.0/22")]
+    cidr: Option<String>,
+    /// The first address.
+    #[schema(required, example = "10.17.0.0")]
+    start: String,
+    /// The last address.
+    #[schema(required, example = "10.17.3.255")]
+    end: String,
+    /// Told with every lease, and never leased itself.
+    #[schema(required, example = "10.17.0.1")]
+    gateway: Option<String>,
+    /// What is never leased: addresses, ranges, networks.
+    #[schema(required, nullable, max_items = 1024, example = json!(["10.17.0.2-10.17.0.9"]))]
+    excluded: Vec<String>,
+    /// While set, the subnet cannot be deleted.
+    #[schema(required, default = false)]
+    deletion_protection: bool,
+    /// Whether it is being deleted and takes nothing new.
+    #[schema(read_only, required)]
+    deleting: bool,
+    #[schema(read_only, required)]
+    usage: Usage,
+    #[schema(read_only, required, format = DateTime)]
+    created_at: String,
+    #[schema(read_only, required, format = DateTime)]
+    updated_at: String,
+}
+
+/// Addresses that were asked for together and are held together.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Reservation {
+    #[schema(read_only, required)]
+    id: String,
+    /// The id of the pool.
+    #[schema(read_only, required)]
+    pool: String,
+    /// The id of the subnet that was asked; null when the pool was.
+    #[schema(read_only, required)]
+    subnet: Option<String>,
+    #[schema(required, nullable, max_length = 256, example = "node-0042")]
+    name: String,
+    #[schema(required, nullable, max_items = 64, example = json!(["role:worker"]))]
+    tags: Vec<String>,
+    /// Any JSON. It is kept as given, and a patch is merged into it.
+    #[schema(required, example = json!({"serial": "CZ1234"}))]
+    metadata: serde_json::Value,
+    #[schema(read_only, required, format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(read_only, required)]
+    leases: Vec<Lease>,
+    #[schema(read_only, required)]
+    context: Context,
+    #[schema(read_only, required, format = DateTime)]
+    created_at: String,
+    #[schema(read_only, required, format = DateTime)]
+    updated_at: String,
+}
+
+/// What is asked for: all of it is given, or nothing. What else was read of a reservation may be
+/// sent along, and is ignored.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct ReservationRequest {
+    #[schema(required = false, nullable, max_length = 256, example = "node-0042")]
+    name: String,
+    #[schema(required = false, nullable, max_items = 64, example = json!(["role:worker"]))]
+    tags: Vec<String>,
+    /// Any JSON, kept as given.
+    #[schema(required = false, example = json!({"serial": "CZ1234"}))]
+    metadata: serde_json::Value,
+    /// How many addresses. When it is not said: as many as `leases` describes, or one.
+    #[schema(required = false, minimum = 1, maximum = 4096, example = 2)]
+    count: u64,
+    /// What is put on the leases, in order; there may be fewer than `count`.
+    #[schema(required = false, max_items = 4096)]
+    leases: Vec<LeaseDescription>,
+}
+
+/// What is put on one lease of a new reservation.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct LeaseDescription {
+    #[schema(required = false, nullable, max_length = 256, example = "bmc")]
+    name: String,
+    #[schema(required = false, nullable, max_items = 64)]
+    tags: Vec<String>,
+    /// Any JSON, kept as given.
+    #[schema(required = false, example = json!({"mac": "52:54:00:12:34:56"}))]
+    metadata: serde_json::Value,
+}
+
+/// One address, held by one reservation.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Lease {
+    #[schema(read_only, required, example = "019f1c2e-7d1a-7c3e-8f00-5a5e0c0ffee1-0")]
+    id: String,
+    #[schema(required, nullable, max_length = 256, example = "bmc")]
+    name: String,
+    #[schema(required, nullable, max_items = 64)]
+    tags: Vec<String>,
+    /// Any JSON. It is kept as given, and a patch is merged into it.
+    #[schema(required, example = json!({"mac": "52:54:00:12:34:56"}))]
+    metadata: serde_json::Value,
+    #[schema(read_only, required, example = "10.17.0.10")]
+    address: String,
+    /// That of the subnet's `cidr`; null for a range.
+    #[schema(read_only, required, example = 22)]
+    prefix_length: Option<u8>,
+    /// That of the subnet.
+    #[schema(read_only, required, example = "10.17.0.1")]
+    gateway: Option<String>,
+    /// The id of its subnet.
+    #[schema(read_only, required)]
+    subnet: String,
+    /// The id of its reservation.
+    #[schema(read_only, required)]
+    reservation: String,
+    #[schema(read_only, required, format = DateTime)]
+    created_at: String,
+    #[schema(read_only, required, format = DateTime)]
+    updated_at: String,
+}
+
+/// The pool and the subnets of a reservation, so that a provisioner needs no second call.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Context {
+    #[schema(required)]
+    pool: ContextEntry,
+    #[schema(required)]
+    subnets: Vec<ContextEntry>,
+}
+
+/// What the owner of a pool or subnet put on it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct ContextEntry {
+    #[schema(required)]
+    id: String,
+    #[schema(required)]
+    name: String,
+    #[schema(required)]
+    tags: Vec<String>,
+    #[schema(required)]
+    metadata: serde_json::Value,
+}
+
+/// Counts of addresses. They are exact: of an IPv6 subnet they pass 2^64.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Usage {
+    /// All of them.
+    #[schema(required, example = 1024)]
+    capacity: u128,
+    /// Held by leases.
+    #[schema(required, example = 12)]
+    reserved: u128,
+    /// Never leased.
+    #[schema(required, example = 11)]
+    excluded: u128,
+    /// Given back and not yet to be leased again.
+    #[schema(required, example = 0)]
+    quarantined: u128,
+    /// What is left.
+    #[schema(required, example = 1001)]
+    free: u128,
+}
+
+/// A page of pools.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Pools {
+    #[schema(required)]
+    pools: Vec<Pool>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A page of subnets.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Subnets {
+    #[schema(required)]
+    subnets: Vec<Subnet>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A page of reservations.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Reservations {
+    #[schema(required)]
+    reservations: Vec<Reservation>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A page of leases.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Leases {
+    #[schema(required)]
+    leases: Vec<Lease>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A page of events.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Events {
+    #[schema(required)]
+    events: Vec<Event>,
+    /// `after` of the next page; null when there is nothing more yet.
+    #[schema(required, example = "1042")]
+    next: Option<String>,
+}
+
+/// One change, as a CloudEvents 1.0 envelope.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Event {
+    #[schema(required, example = "1.0")]
+    specversion: String,
+    /// The same wherever the event is told.
+    #[schema(required)]
+    id: String,
+    #[schema(required, example = "/ipam")]
+    source: String,
+    #[schema(required, example = "ipam.reservation.created")]
+    r#type: String,
+    /// The id of the resource.
+    #[schema(required)]
+    subject: String,
+    #[schema(required, format = DateTime)]
+    time: String,
+    #[schema(required, example = "application/json")]
+    datacontenttype: String,
+    /// Its place in the trail; a number in a string.
+    #[schema(required, example = "1041")]
+    position: String,
+    #[schema(required)]
+    pool: String,
+    #[schema(required = false)]
+    subnet: String,
+    /// Who asked.
+    #[schema(required = false)]
+    actor: String,
+    /// The `X-Request-Id` of the request.
+    #[schema(required = false)]
+    requestid: String,
+    #[schema(required)]
+    data: EventData,
+}
+
+/// The resource after the change (of a deletion: what was deleted), and before an update.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct EventData {
+    #[schema(required)]
+    resource: serde_json::Value,
+    #[schema(required = false)]
+    before: serde_json::Value,
+}
+
+/// Whether the service is well.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Health {
+    #[schema(required, example = "ok")]
+    status: String,
+}
+
+/// An error (RFC 9457). A code has further members of its own: `field`, `kind`, `id`, `requested`,
+/// `free`, `range`, `subnet`, `leases`, `current`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Problem {
+    #[schema(required, example = "urn:problem-type:ipam:invalid")]
+    r#type: String,
+    #[schema(required, example = "A value is not valid")]
+    title: String,
+    #[schema(required, example = 422)]
+    status: u16,
+    /// What to do about it.
+    #[schema(required, example = "count: is 0; ask for one address at least")]
+    detail: String,
+    /// For programs.
+    #[schema(required, example = "invalid")]
+    code: String,
+    /// The path of the field in the body, or the name of the parameter or header.
+    #[schema(required = false, example = "count")]
+    field: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,3 +17,6 @@ pub mod subnet;
 
 pub mod allocate;
 pub mod bitmap;
+
+pub mod invariant;
+pub mod replay;

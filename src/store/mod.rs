@@ -80,6 +80,8 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault>;
     /// The answer recorded for a request, unless it was recorded before `since`.
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault>;
+    /// Every recorded answer in order of the keys, beginning after the given one.
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault>;
 
     /// Pools and subnets whose deletion has begun and not ended.
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault>;

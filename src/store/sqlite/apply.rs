@@ -1,7 +1,7 @@
 //! One change inside a transaction: its guards, its effect, its event and its recorded answer.
 //!
-//! A one-address reservation without annotations and key costs three statements and seven b-tree
-//! entries; see the schema for what each is for.
+//! A one-address reservation without annotations and key costs three rows and seven b-tree entries;
+//! see the schema for what each is for.
 
 use std::collections::HashMap;
 
@@ -19,6 +19,7 @@ use crate::limits::NAMED_LEASES_MAX;
 use crate::store::change::{Batch, Change, Effect, Recorded};
 use crate::store::error::Refusal;
 
+use super::insert::{Appended, insert};
 use super::rows::{self, Columns, Time, cidr, list, metadata};
 use super::write::LogEnd;
 
@@ -41,33 +42,65 @@ impl From<rusqlite::Error> for Stop {
 }
 
 /// A batch on its way into a transaction.
-pub struct Apply<'conn> {
+///
+/// What new reservations and events insert is gathered first, and inserted before the next effect of
+/// another kind, or at the end.
+pub struct Apply<'conn, 'batch> {
     conn: &'conn Connection,
     log: LogEnd,
     answers_since: Time,
+    rows_max: usize,
+    reservations: Vec<&'batch Reservation>,
+    leases: Vec<&'batch Lease>,
+    events: Vec<Appended<'batch>>,
     /// State and layout revision of the subnets that reservations of this batch were chosen under;
     /// emptied by each change of a subnet. For speed: a batch mostly concerns few subnets.
     subnets: HashMap<SubnetId, (State, u64)>,
 }
 
-impl<'conn> Apply<'conn> {
-    pub fn new(conn: &'conn Connection, batch: &Batch, log: LogEnd) -> Self {
-        let log = LogEnd { last_at: log.last_at.max(batch.at), ..log };
-        Self { conn, log, answers_since: Time(batch.answers_since), subnets: HashMap::new() }
+impl<'conn, 'batch> Apply<'conn, 'batch> {
+    fn new(conn: &'conn Connection, batch: &'batch Batch, log: LogEnd, rows_max: usize) -> Self {
+        Self {
+            conn,
+            log: LogEnd { last_at: log.last_at.max(batch.at), ..log },
+            answers_since: Time(batch.answers_since),
+            rows_max,
+            reservations: Vec::new(),
+            leases: Vec::new(),
+            events: Vec::new(),
+            subnets: HashMap::new(),
+        }
     }
 
-    /// The end of the log after what was applied.
-    pub fn log(&self) -> LogEnd {
-        self.log
+    /// Applies every change. When one is refused, what was written is there until it is rolled back.
+    pub fn all(conn: &'conn Connection, batch: &'batch Batch, log: LogEnd) -> Result<LogEnd, Stop> {
+        let mut apply = Self::new(conn, batch, log, usize::MAX);
+        batch.changes.iter().try_for_each(|change| apply.change(change))?;
+        apply.insert_gathered()?;
+        Ok(apply.log)
     }
 
-    /// Applies a change. When it is refused, what it has written so far is there until it is rolled
-    /// back.
-    pub fn change(&mut self, change: &Change) -> Result<(), Stop> {
+    /// Applies every change, or leaves no trace of it when it is refused.
+    pub fn each(
+        conn: &'conn Connection,
+        batch: &'batch Batch,
+        log: LogEnd,
+    ) -> rusqlite::Result<(Vec<Result<(), Refusal>>, LogEnd)> {
+        // Row by row, so that it is known which lease was refused.
+        let mut apply = Self::new(conn, batch, log, 1);
+        let verdicts: rusqlite::Result<_> =
+            batch.changes.iter().map(|change| apply.change_or_nothing(change)).collect();
+        Ok((verdicts?, apply.log))
+    }
+
+    fn change(&mut self, change: &'batch Change) -> Result<(), Stop> {
         // First of all: a request that was answered before gets that answer, whatever else has
         // changed since.
         if let Some(answer) = &change.answer {
             self.record(answer)?;
+        }
+        if !matches!(change.effect, Effect::CreateReservation { .. }) {
+            self.insert_gathered()?;
         }
         match &change.effect {
             Effect::CreatePool(pool) => self.create_pool(pool)?,
@@ -94,17 +127,24 @@ impl<'conn> Apply<'conn> {
                 self.delete_leases(*reservation, *reservation_revision, leases)?;
             }
         }
-        self.append(&change.event)?;
+        self.append(&change.event);
         Ok(())
     }
 
-    /// Applies a change, or leaves no trace of it when it is refused.
-    pub fn change_or_nothing(&mut self, change: &Change) -> rusqlite::Result<Result<(), Refusal>> {
+    fn change_or_nothing(
+        &mut self,
+        change: &'batch Change,
+    ) -> rusqlite::Result<Result<(), Refusal>> {
+        let log = self.log;
         self.run("SAVEPOINT change", [])?;
-        let verdict = match self.change(change) {
+        let verdict = match self.change(change).and_then(|()| self.insert_gathered()) {
             Ok(()) => Ok(()),
             Err(Stop::Refused(refusal)) => {
                 self.run("ROLLBACK TO change", [])?;
+                self.reservations.clear();
+                self.leases.clear();
+                self.events.clear();
+                self.log = log;
                 Err(refusal)
             }
             Err(Stop::Failed(error)) => return Err(error),
@@ -114,24 +154,8 @@ impl<'conn> Apply<'conn> {
     }
 
     fn create_pool(&self, pool: &Pool) -> Result<(), Stop> {
-        let Pool { id, annotations, .. } = pool;
-        let inserted = self.run(
-            "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            params![
-                id,
-                annotations.name,
-                list(&annotations.tags),
-                metadata(annotations),
-                pool.deletion_protection,
-                pool.state,
-                pool.revision,
-                pool.subnets_revision,
-                Time(pool.created_at),
-                Time(pool.updated_at)
-            ],
-        )?;
-        expect_fresh(inserted)?;
-        self.label(Kind::Pool, id.as_bytes(), 0, annotations)
+        expect_fresh(insert(self.conn, &[pool], self.rows_max)?)?;
+        self.label(Kind::Pool, pool.id.as_bytes(), 0, &pool.annotations)
     }
 
     fn update_pool(&self, pool: &Pool) -> Result<(), Stop> {
@@ -179,32 +203,8 @@ impl<'conn> Apply<'conn> {
             return Err(Refusal::Deleting.into());
         }
         self.count_subnets_change(subnet.pool, Some(subnets_revision))?;
-        let Subnet { id, annotations, layout, .. } = subnet;
-        let span = layout.addresses();
-        let inserted = self.run(
-            "INSERT INTO subnets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT DO NOTHING",
-            params![
-                id,
-                subnet.pool,
-                annotations.name,
-                list(&annotations.tags),
-                metadata(annotations),
-                cidr(layout),
-                to_key(span.first()),
-                to_key(span.last()),
-                layout.gateway().map(|gateway| gateway.to_string()),
-                list(layout.excluded()),
-                subnet.deletion_protection,
-                subnet.state,
-                subnet.revision,
-                subnet.layout_revision,
-                Time(subnet.created_at),
-                Time(subnet.updated_at)
-            ],
-        )?;
-        expect_fresh(inserted)?;
-        self.label(Kind::Subnet, id.as_bytes(), 0, annotations)
+        expect_fresh(insert(self.conn, &[subnet], self.rows_max)?)?;
+        self.label(Kind::Subnet, subnet.id.as_bytes(), 0, &subnet.annotations)
     }
 
     fn update_subnet(
@@ -297,54 +297,32 @@ impl<'conn> Apply<'conn> {
 
     fn create_reservation(
         &mut self,
-        reservation: &Reservation,
+        reservation: &'batch Reservation,
         chosen_under: &[(SubnetId, u64)],
     ) -> Result<(), Stop> {
         for (subnet, layout_revision) in chosen_under {
             self.subnet_guard(*subnet, *layout_revision)?;
         }
-        let Reservation { id, annotations, .. } = reservation;
-        let inserted = self.run(
-            "INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            params![
-                id,
-                reservation.pool,
-                reservation.subnet,
-                annotations.name,
-                list(&annotations.tags),
-                metadata(annotations),
-                reservation.expires_at.map(Time),
-                reservation.revision,
-                Time(reservation.created_at),
-                Time(reservation.updated_at)
-            ],
-        )?;
-        expect_fresh(inserted)?;
-        self.label(Kind::Reservation, id.as_bytes(), 0, annotations)?;
-        reservation.leases.iter().try_for_each(|lease| self.create_lease(lease))
+        self.reservations.push(reservation);
+        self.leases.extend(&reservation.leases);
+        self.label(Kind::Reservation, reservation.id.as_bytes(), 0, &reservation.annotations)?;
+        reservation.leases.iter().try_for_each(|Lease { id, annotations, .. }| {
+            self.label(Kind::Lease, id.reservation.as_bytes(), id.ordinal, annotations)
+        })
     }
 
-    fn create_lease(&self, lease: &Lease) -> Result<(), Stop> {
-        let Lease { id, annotations, .. } = lease;
-        let inserted = self.run(
-            "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            params![
-                lease.subnet,
-                to_key(lease.address),
-                id.reservation,
-                id.ordinal,
-                annotations.name,
-                list(&annotations.tags),
-                metadata(annotations),
-                lease.revision,
-                Time(lease.created_at),
-                Time(lease.updated_at)
-            ],
-        )?;
-        if inserted == 0 {
+    /// Inserts what was gathered. Of a refusal that is not of a single row, only that it is one can
+    /// be believed.
+    fn insert_gathered(&mut self) -> Result<(), Stop> {
+        expect_fresh(insert(self.conn, &self.reservations, self.rows_max)?)?;
+        self.reservations.clear();
+        if let Some(lease) = insert(self.conn, &self.leases, self.rows_max)? {
             return Err(Refusal::Taken(lease.key()).into());
         }
-        self.label(Kind::Lease, id.reservation.as_bytes(), id.ordinal, annotations)
+        self.leases.clear();
+        expect_fresh(insert(self.conn, &self.events, self.rows_max)?)?;
+        self.events.clear();
+        Ok(())
     }
 
     fn update_reservation(&self, reservation: &Reservation) -> Result<(), Stop> {
@@ -491,7 +469,7 @@ impl<'conn> Apply<'conn> {
     ) -> Result<(), Stop> {
         for label in annotations.labels() {
             self.run(
-                "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO labels VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 params![kind, label.key, label.value, id, ordinal],
             )?;
         }
@@ -549,27 +527,10 @@ impl<'conn> Apply<'conn> {
         if recorded == 1 { Ok(()) } else { Err(Refusal::Answered.into()) }
     }
 
-    /// Appends an event to the log.
-    fn append(&mut self, event: &Event) -> rusqlite::Result<()> {
-        self.run(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            params![
-                self.log.next_position,
-                event.id,
-                Time(self.log.last_at),
-                event.kind,
-                event.verb,
-                event.pool,
-                event.subnet,
-                event.resource,
-                event.origin.actor,
-                event.origin.request_id,
-                event.data.get(),
-                event.before.as_ref().map(|before| before.get())
-            ],
-        )?;
+    fn append(&mut self, event: &'batch Event) {
+        let LogEnd { next_position: position, last_at } = self.log;
+        self.events.push(Appended { position, at: Time(last_at), event });
         self.log.next_position += 1;
-        Ok(())
     }
 
     fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
@@ -602,8 +563,8 @@ impl<'conn> Apply<'conn> {
 }
 
 /// A new record's id is nobody else's.
-fn expect_fresh(inserted: usize) -> Result<(), Refusal> {
-    if inserted == 1 { Ok(()) } else { Err(Refusal::Stale) }
+fn expect_fresh<R>(conflict: Option<&R>) -> Result<(), Refusal> {
+    conflict.map_or(Ok(()), |_| Err(Refusal::Stale))
 }
 
 /// A change was decided on the revision that is stored.

@@ -9,6 +9,7 @@
 //! services that each believe to own the addresses would only refuse each other's work.
 
 mod apply;
+mod insert;
 mod log;
 mod read;
 mod rows;
@@ -139,8 +140,8 @@ fn open_writer(file: &Path) -> Result<Writer, OpenError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(file, flags).map_err(database)?;
-    // Of the file as it is made; an event with its resource fits into a page of this size.
-    conn.pragma_update(None, "page_size", 4096).map_err(database)?;
+    // Of the file as it is made. Measured: a burst commits a sixth faster than with 4 KiB.
+    conn.pragma_update(None, "page_size", 8192).map_err(database)?;
     let mode: String = conn
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
         .map_err(database)?;
@@ -265,6 +266,11 @@ impl Store for SqliteStore {
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {
         let read = move |conn: &Connection| read::answer(conn, &key.key, Time(since));
         self.read("looking for a recorded answer", read).await
+    }
+
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        let read = move |conn: &Connection| read::answers(conn, after, limit);
+        self.read("reading recorded answers", read).await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

@@ -176,6 +176,12 @@ pub fn answer(conn: &Connection, key: &str, since: Time) -> Result<Option<Record
     first(conn, &sql, (key, since), rows::answer)
 }
 
+pub fn answers(conn: &Connection, after: Option<String>, limit: usize) -> Result<Page<Recorded>> {
+    let mut select = Select::new(format!("SELECT {ANSWER} FROM answers WHERE TRUE"), "key");
+    select.after_id(after);
+    select.page(conn, limit, rows::answer)
+}
+
 pub fn unfinished_deletions(conn: &Connection) -> Result<(Vec<Pool>, Vec<Subnet>)> {
     let pools = format!("SELECT {POOL} FROM pools AS item WHERE state = 1 ORDER BY id");
     let subnets = format!("SELECT {SUBNET} FROM subnets AS item WHERE state = 1 ORDER BY id");

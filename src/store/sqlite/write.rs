@@ -61,17 +61,14 @@ impl Writer {
     /// of the log after it.
     fn apply(&self, batch: &Batch) -> rusqlite::Result<Applied<'_>> {
         let tx = self.begin()?;
-        let mut apply = Apply::new(&self.conn, batch, self.log);
-        match batch.changes.iter().try_for_each(|change| apply.change(change)) {
-            Ok(()) => return Ok((tx, vec![Ok(()); batch.changes.len()], apply.log())),
+        match Apply::all(&self.conn, batch, self.log) {
+            Ok(log) => return Ok((tx, vec![Ok(()); batch.changes.len()], log)),
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Refused(_)) => tx.rollback()?,
         }
         let tx = self.begin()?;
-        let mut apply = Apply::new(&self.conn, batch, self.log);
-        let verdicts: rusqlite::Result<_> =
-            batch.changes.iter().map(|change| apply.change_or_nothing(change)).collect();
-        Ok((tx, verdicts?, apply.log()))
+        let (verdicts, log) = Apply::each(&self.conn, batch, self.log)?;
+        Ok((tx, verdicts, log))
     }
 
     fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
