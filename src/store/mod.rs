@@ -12,6 +12,8 @@ pub mod writer;
 
 pub mod sqlite;
 
+pub mod audit;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;

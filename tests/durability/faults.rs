@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipam::actors::ask::{Answer, Ask};
 use ipam::actors::failure::Failure;
-use ipam::cli::check::check;
 use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
 use ipam::domain::event::LoggedEvent;
@@ -22,6 +21,7 @@ use ipam::domain::reservation::{Request, Reservation};
 use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
+use ipam::store::audit::check;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
@@ -164,6 +164,10 @@ impl Store for FaultyStore {
 
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.inner.events(query).await
+    }
+
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        self.inner.answers(after, limit).await
     }
 
     async fn answer(
