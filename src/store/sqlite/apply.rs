@@ -20,8 +20,8 @@ use crate::store::change::{Batch, Change, Effect, Recorded};
 use crate::store::error::Refusal;
 
 use super::insert::{Appended, insert};
+use super::log::LogEnd;
 use super::rows::{self, Columns, Time, cidr, list, metadata};
-use super::write::LogEnd;
 
 /// Why a change was not applied.
 pub enum Stop {

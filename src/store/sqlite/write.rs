@@ -11,17 +11,11 @@ use crate::store::change::Batch;
 use crate::store::error::{CommitError, Fault, Refusal};
 
 use super::apply::{Apply, Stop};
+use super::log::LogEnd;
 use super::rows::Time;
 use super::schema::VERSION;
 
 const COMMITTING: &str = "committing";
-
-/// The end of the event log. Positions are counted here and never used twice.
-#[derive(Clone, Copy, Debug)]
-pub struct LogEnd {
-    pub next_position: u64,
-    pub last_at: Timestamp,
-}
 
 /// The one connection that writes.
 pub struct Writer {
@@ -33,15 +27,7 @@ impl Writer {
     /// # Errors
     /// When the end of the event log cannot be read.
     pub fn new(conn: Connection) -> rusqlite::Result<Self> {
-        let last = "SELECT position, at FROM events ORDER BY position DESC LIMIT 1";
-        let mut log = LogEnd { next_position: 1, last_at: Timestamp::MIN };
-        conn.prepare(last)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.try_for_each(
-            |last| {
-                let (position, Time(at)): (u64, Time) = last?;
-                log = LogEnd { next_position: position + 1, last_at: at };
-                Ok::<_, rusqlite::Error>(())
-            },
-        )?;
+        let log = LogEnd::read(&conn)?;
         Ok(Self { conn, log })
     }
 
