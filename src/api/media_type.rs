@@ -65,7 +65,6 @@ impl Content {
 
 pub const JSON: &str = "application/json";
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
-pub const PROBLEM: &str = "application/problem+json";
 const VERSION: &str = "1.0.0";
 
 /// Which of its two media types a body has.
