@@ -16,6 +16,9 @@ use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::store::error::Fault;
 
+/// The media type of a problem.
+pub const PROBLEM: &str = "application/problem+json";
+
 macro_rules! codes {
     ($($variant:ident = $code:literal, $status:literal, $title:literal, $retry:expr;)+) => {
         /// What went wrong, for programs.
@@ -35,9 +38,6 @@ macro_rules! codes {
         }
     };
 }
-
-/// The media type of every problem.
-pub const PROBLEM: &str = "application/problem+json";
 
 /// What the table says of a code.
 struct Row {
