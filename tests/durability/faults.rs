@@ -22,7 +22,6 @@ use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
-use ipam::store::audit::check;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
@@ -166,10 +165,6 @@ impl Store for FaultyStore {
 
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.inner.events(query).await
-    }
-
-    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
-        self.inner.answers(after, limit).await
     }
 
     async fn answer(
