@@ -21,6 +21,10 @@ pub const METADATA_VALUES_MAX: usize = 1024;
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Bytes of an `X-Request-Id`; a longer one is replaced.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Characters of a problem's detail that may quote what the client sent.
+pub const PROBLEM_DETAIL_CHARS_MAX: usize = 300;
 /// How long an idempotency key is remembered unless configured otherwise.
 pub const IDEMPOTENCY_KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The bounds of that configuration.

@@ -12,6 +12,7 @@ use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 use uuid::Uuid;
 
+use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::telemetry::Metrics;
 
 use super::error::Problem;
@@ -23,8 +24,6 @@ pub struct Pattern(pub &'static str);
 /// The pattern of everything that no route matches.
 const UNMATCHED: &str = "unmatched";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A longer id of a client is replaced.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Gives the request its id, and tells metrics and logs of the answer.
 pub async fn observe(

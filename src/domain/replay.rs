@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_trimmed_log_is_held_only_to_what_it_says() {
-        for first in 1..=5 {
+        for first in 1..5 {
             let mut world = World::new();
             world.log.drain(..first);
             world.finds(&[]);

@@ -220,31 +220,30 @@ impl Loop {
             Err(CommitError::Unknown(fault)) => {
                 tracing::error!(batch.changes = count, error = %fault, "the outcome of a commit is unknown");
                 tell_all(&mut completions, &Verdict::Unknown(fault));
-                let verdict = self.settle(&batch).await;
-                tell_all(&mut completions, &verdict);
+                for (completion, made) in completions.iter_mut().zip(self.settle(&batch).await) {
+                    completion(if made { Verdict::Done } else { Verdict::NotDone(not_made()) });
+                }
             }
         }
     }
 
     /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
     /// nobody's to say.
-    async fn settle(&mut self, batch: &Arc<Batch>) -> Verdict {
+    async fn settle(&mut self, batch: &Arc<Batch>) -> Vec<bool> {
         let (mut pause, pause_max) = SETTLE_PAUSE;
         loop {
             match self.store.settle(Arc::clone(batch)).await {
-                Ok(true) => {
-                    tracing::warn!("the unknown commit is durable after all");
-                    return Verdict::Done;
-                }
-                Ok(false) => {
-                    tracing::warn!("the unknown commit was not made");
-                    return Verdict::NotDone(Fault::new(
-                        "committing",
-                        "it was found not to be made",
-                    ));
+                Ok(made) => {
+                    let count = made.iter().filter(|made| **made).count();
+                    tracing::warn!(
+                        batch.changes = made.len(),
+                        batch.made = count,
+                        "the outcome of the commit is known"
+                    );
+                    return made;
                 }
                 Err(fault) => {
-                    tracing::warn!(error = %fault, "the unknown commit cannot be settled yet");
+                    tracing::warn!(error = %fault, "the outcome of the commit cannot be known yet");
                     self.refuse_for(pause).await;
                     pause = (pause * 2).min(pause_max);
                 }
@@ -292,6 +291,10 @@ impl Closed {
             Self::Rows => "rows",
         }
     }
+}
+
+fn not_made() -> Fault {
+    Fault::new("committing", "it was found not to be made")
 }
 
 fn tell_all(completions: &mut [Completion], verdict: &Verdict) {

@@ -20,6 +20,7 @@ use crate::domain::resource::{
 };
 use crate::domain::subnet::{Layout, NewSubnet, Span, Usage as UsageOf};
 use crate::domain::{pool, subnet};
+use crate::limits::{EXCLUDED_RANGES_MAX, NAME_BYTES_MAX, RESERVATION_ADDRESSES_MAX, TAGS_MAX};
 
 use super::super::error::Code;
 use super::super::{body, leases, pools, reservations, subnets};
@@ -138,4 +139,17 @@ fn requests_take_the_documented_members() {
     accepts::<super::ReservationRequest, reservations::ReservationBody>();
     accepts::<super::LeaseDescription, reservations::DescribedLease>();
     accepts::<super::Lease, leases::LeasePatchBody>();
+}
+
+#[test]
+fn documented_bounds_are_the_ones_that_hold() {
+    for shape in [shape::<super::Pool>(), shape::<super::Subnet>(), shape::<super::Lease>()] {
+        assert_eq!(shape["properties"]["name"]["maxLength"], NAME_BYTES_MAX);
+        assert_eq!(shape["properties"]["tags"]["maxItems"], TAGS_MAX);
+    }
+    let subnet = shape::<super::Subnet>();
+    assert_eq!(subnet["properties"]["excluded"]["maxItems"], EXCLUDED_RANGES_MAX);
+    let request = shape::<super::ReservationRequest>();
+    assert_eq!(request["properties"]["count"]["maximum"], RESERVATION_ADDRESSES_MAX);
+    assert_eq!(request["properties"]["leases"]["maxItems"], RESERVATION_ADDRESSES_MAX);
 }

@@ -1,0 +1,148 @@
+//! Subnets: their layout, and which leases it must allow.
+
+use rusqlite::{Params, params};
+
+use super::{Apply, Stop, expect_fresh, expect_revision};
+use crate::domain::address::to_key;
+use crate::domain::event::Kind;
+use crate::domain::id::{LeaseId, PoolId, SubnetId};
+use crate::domain::pool::State;
+use crate::domain::subnet::{Layout, Subnet};
+use crate::limits::NAMED_LEASES_MAX;
+use crate::store::error::Refusal;
+use crate::store::sqlite::insert::insert;
+use crate::store::sqlite::rows::{self, Columns, Time, cidr, list, metadata};
+
+impl Apply<'_, '_> {
+    pub(super) fn create_subnet(
+        &mut self,
+        subnet: &Subnet,
+        subnets_revision: u64,
+    ) -> Result<(), Stop> {
+        self.subnets.clear();
+        let (state, _) = self.pool_guard(subnet.pool)?;
+        if state == State::Deleting {
+            return Err(Refusal::Deleting.into());
+        }
+        self.count_subnets_change(subnet.pool, Some(subnets_revision))?;
+        expect_fresh(insert(self.conn, &[subnet], self.rows_max)?)?;
+        self.label(Kind::Subnet, subnet.id.as_bytes(), 0, &subnet.annotations)
+    }
+
+    pub(super) fn update_subnet(
+        &mut self,
+        subnet: &Subnet,
+        subnets_revision: Option<u64>,
+    ) -> Result<(), Stop> {
+        self.subnets.clear();
+        let Subnet { id, annotations, layout, .. } = subnet;
+        let stored = "SELECT name, tags, metadata, revision FROM subnets WHERE id = ?";
+        let (before, revision) = self.stored(stored, id.as_bytes())?;
+        expect_revision(revision + 1, subnet.revision)?;
+        if subnets_revision.is_some() {
+            self.pool_guard(subnet.pool)?;
+            self.count_subnets_change(subnet.pool, subnets_revision)?;
+        }
+        self.refuse_leases_outside(*id, layout)?;
+        let span = layout.addresses();
+        self.run(
+            "UPDATE subnets SET name = ?, tags = ?, metadata = ?, cidr = ?, first = ?, last = ?, \
+             gateway = ?, excluded = ?, deletion_protection = ?, state = ?, revision = ?, \
+             layout_revision = ?, updated_at = ? WHERE id = ?",
+            params![
+                annotations.name,
+                list(&annotations.tags),
+                metadata(annotations),
+                cidr(layout),
+                to_key(span.first()),
+                to_key(span.last()),
+                layout.gateway().map(|gateway| gateway.to_string()),
+                list(layout.excluded()),
+                subnet.deletion_protection,
+                subnet.state,
+                subnet.revision,
+                subnet.layout_revision,
+                Time(subnet.updated_at),
+                id
+            ],
+        )?;
+        self.relabel(Kind::Subnet, id.as_bytes(), 0, (&before, annotations))
+    }
+
+    /// Leases may only stand where `layout` allows them. Nothing is read when it is the stored one.
+    pub(super) fn refuse_leases_outside(&self, id: SubnetId, layout: &Layout) -> Result<(), Stop> {
+        let stored = "SELECT cidr, first, last, gateway, excluded FROM subnets WHERE id = ?";
+        let stored = self.query(stored, [id], |row| Columns::of(row).layout())?;
+        if stored.first() == Some(layout) {
+            return Ok(());
+        }
+        let span = layout.addresses();
+        let (first, last) = (to_key(span.first()), to_key(span.last()));
+        let mut outside = self.some_leases(
+            "SELECT reservation, ordinal FROM leases \
+             WHERE subnet = ?1 AND address < ?2 OR subnet = ?1 AND address > ?3 LIMIT ?4",
+            params![id, first, last, NAMED_LEASES_MAX],
+        )?;
+        for range in layout.never_leased() {
+            let room = NAMED_LEASES_MAX - outside.len();
+            outside.extend(self.some_leases(
+                "SELECT reservation, ordinal FROM leases \
+                 WHERE subnet = ? AND address BETWEEN ? AND ? LIMIT ?",
+                params![id, to_key(range.first()), to_key(range.last()), room],
+            )?);
+        }
+        if outside.is_empty() { Ok(()) } else { Err(Refusal::Occupied(outside).into()) }
+    }
+
+    pub(super) fn delete_subnet(&mut self, id: SubnetId, pool: PoolId) -> Result<(), Stop> {
+        self.subnets.clear();
+        let state = "SELECT state FROM subnets WHERE id = ? AND pool = ?";
+        match self.first(state, params![id, pool], |row| row.get(0))? {
+            None => return Err(Refusal::NotFound.into()),
+            Some(State::Live) => return Err(Refusal::Deleting.into()),
+            Some(State::Deleting) => {}
+        }
+        let held = self.some_leases(
+            "SELECT reservation, ordinal FROM leases WHERE subnet = ? LIMIT ?",
+            params![id, NAMED_LEASES_MAX],
+        )?;
+        if !held.is_empty() {
+            return Err(Refusal::Occupied(held).into());
+        }
+        self.count_subnets_change(pool, None)?;
+        let delete = "DELETE FROM subnets WHERE id = ? RETURNING name, tags, metadata";
+        for before in self.query(delete, [id], rows::annotations)? {
+            self.unlabel(Kind::Subnet, id.as_bytes(), 0, &before)?;
+        }
+        Ok(())
+    }
+
+    /// The subnet is live, and its layout the one that addresses were chosen under.
+    pub(super) fn subnet_guard(&mut self, id: SubnetId, layout_revision: u64) -> Result<(), Stop> {
+        let known = match self.subnets.get(&id) {
+            Some(known) => *known,
+            None => {
+                let read = "SELECT state, layout_revision FROM subnets WHERE id = ?";
+                let read = self.first(read, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let known = read.ok_or(Refusal::NotFound)?;
+                self.subnets.insert(id, known);
+                known
+            }
+        };
+        match known {
+            (State::Deleting, _) => Err(Refusal::Deleting.into()),
+            (State::Live, revision) if revision != layout_revision => Err(Refusal::Stale.into()),
+            (State::Live, _) => Ok(()),
+        }
+    }
+
+    pub(super) fn some_leases(
+        &self,
+        sql: &str,
+        params: impl Params,
+    ) -> rusqlite::Result<Vec<LeaseId>> {
+        self.query(sql, params, |row| {
+            Ok(LeaseId { reservation: row.get(0)?, ordinal: row.get(1)? })
+        })
+    }
+}
