@@ -22,7 +22,6 @@ use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
-use ipam::store::audit::check;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
@@ -178,10 +177,6 @@ impl Store for FaultyStore {
         since: jiff::Timestamp,
     ) -> Result<Option<Recorded>, Fault> {
         self.inner.answer(key, since).await
-    }
-
-    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
-        self.inner.answers(after, limit).await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
