@@ -291,12 +291,18 @@ fn refuse_deleting_subnet(subnet: &Subnet) -> Result<(), Failure> {
 
 pub fn pool_event(verb: Verb, pool: &Pool, origin: Origin) -> Event {
     let resource = PoolResource::new(pool, None);
-    event((Kind::Pool, verb), (pool.id, None), pool.id, origin, &resource)
+    event((Kind::Pool, verb), (pool.id, None), pool.id, origin, to_raw(&resource))
 }
 
 fn subnet_event(verb: Verb, subnet: &Subnet, origin: Origin) -> Event {
     let resource = SubnetResource::new(subnet, None);
-    event((Kind::Subnet, verb), (subnet.pool, Some(subnet.id)), subnet.id, origin, &resource)
+    event(
+        (Kind::Subnet, verb),
+        (subnet.pool, Some(subnet.id)),
+        subnet.id,
+        origin,
+        to_raw(&resource),
+    )
 }
 
 /// The pool as it stands, with the use of its subnets; those must be counted.

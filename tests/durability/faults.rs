@@ -175,6 +175,10 @@ impl Store for FaultyStore {
         self.inner.answer(key, since).await
     }
 
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        self.inner.answers(after, limit).await
+    }
+
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
         self.inner.unfinished_deletions().await
     }

@@ -16,7 +16,7 @@ use crate::domain::pool::NewPool;
 use crate::domain::reservation::Request;
 use crate::domain::resource::{
     Context as ContextOf, EventResource, LeaseResource, PoolResource, ReservationResource,
-    SubnetResource, to_raw,
+    SubnetResource, in_context, to_raw,
 };
 use crate::domain::subnet::{Layout, NewSubnet, Span, Usage as UsageOf};
 use crate::domain::{pool, subnet};
@@ -84,9 +84,9 @@ fn answers_have_the_documented_members() {
     check::<super::Subnet>(&SubnetResource::new(&subnet, Some(usage)));
     check::<super::Lease>(&LeaseResource::new(&reservation.leases[0], &subnet));
     check::<super::Context>(&context);
-    let resource = ReservationResource::new(&reservation, |_| Some(&subnet), Some(context));
+    let resource = to_raw(&ReservationResource::new(&reservation, |_| Some(&subnet)));
+    let resource: Value = serde_json::from_str(&in_context(&resource, &context)).unwrap();
     check::<super::Reservation>(&resource);
-    let resource: Value = serde_json::from_str(to_raw(&resource).get()).unwrap();
     check::<super::ContextEntry>(&resource["context"]["pool"]);
     let resource: Value =
         serde_json::from_str(to_raw(&PoolResource::new(&pool, Some(usage))).get()).unwrap();
