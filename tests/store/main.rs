@@ -1,0 +1,95 @@
+//! What every store must do: one suite, run on each of them. A file for each noun; what is the
+//! embedded store's own is in `sqlite`.
+
+mod answers;
+mod batches;
+mod events;
+mod leases;
+mod lists;
+mod model;
+mod pools;
+mod reservations;
+mod sqlite;
+mod subnets;
+mod support;
+
+/// Makes each function a test on a store that `$backend` opens.
+macro_rules! tests {
+    ($backend:path; $($noun:ident { $($test:ident)+ })+) => {
+        $(mod $noun {
+            $(#[test]
+            fn $test() {
+                crate::support::run($backend(), crate::$noun::$test);
+            })+
+        })+
+    };
+}
+
+/// The suite.
+macro_rules! suite {
+    ($backend:path) => {
+        tests! {
+            $backend;
+            pools {
+                pools_come_back_as_they_were_created
+                an_update_replaces_the_record_it_was_decided_on
+                a_pool_is_deleted_when_it_is_marked_and_empty
+            }
+            subnets {
+                subnets_come_back_as_they_were_created
+                a_subnet_enters_a_live_pool_whose_subnets_are_known
+                an_update_is_decided_on_the_record_and_the_set_of_subnets
+                a_layout_may_not_leave_leases_outside
+                a_subnet_is_deleted_when_it_is_marked_and_empty
+                unfinished_deletions_are_found_again
+            }
+            reservations {
+                reservations_come_back_whole
+                an_address_is_leased_once
+                addresses_are_chosen_under_the_layout_that_is_stored
+                an_update_keeps_the_leases
+                a_deletion_frees_every_address
+                some_leases_can_be_taken_from_a_reservation
+                those_of_a_subnet_are_found_whoever_was_asked
+            }
+            leases {
+                annotations_of_a_lease_change_and_nothing_else
+                every_condition_of_a_query_holds
+                addresses_of_both_families_are_kept_exactly
+            }
+            lists {
+                pages_join_to_the_whole_list
+                filters_find_what_carries_every_label
+                labels_follow_their_resource
+                metadata_is_kept_to_the_letter
+            }
+            events {
+                every_change_is_logged_in_order
+                conditions_select_events
+                times_never_run_backwards
+            }
+            answers {
+                an_answer_is_recorded_with_its_change
+                a_key_is_answered_once
+                an_old_answer_makes_room
+                old_answers_are_forgotten_in_steps
+            }
+            batches {
+                refused_changes_leave_no_trace_and_disturb_no_other
+                a_batch_of_refusals_writes_nothing
+                changes_of_one_batch_see_each_other
+                an_outcome_is_settled_by_what_is_there
+                a_batch_is_applied_alike_at_every_size
+            }
+        }
+
+        #[test]
+        fn scripts_end_as_the_model_does() {
+            crate::model::scripts_end_as_the_model_does($backend);
+        }
+    };
+}
+
+mod on_sqlite {
+    suite!(crate::support::Sqlite::create);
+}

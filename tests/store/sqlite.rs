@@ -1,0 +1,116 @@
+//! What is the embedded store's own: its directory, its schema, and what `check` finds in a file
+//! that somebody has had their hands in.
+
+use std::fs;
+use std::path::Path;
+
+use ipam::cli::check::check;
+use ipam::store::sqlite::{OpenError, SqliteStore};
+use rusqlite::Connection;
+
+use crate::support::{Bed, Sqlite, annotations, now, recorded, reservation_with, reserve};
+
+fn refused(dir: &Path) -> (OpenError, String) {
+    let error = SqliteStore::open(dir).err().expect("it is refused");
+    let sentence = error.to_string();
+    (error, sentence)
+}
+
+#[test]
+fn a_second_store_on_a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("made/on/the/way");
+    let first = SqliteStore::open(&data).unwrap();
+    let (error, sentence) = refused(&data);
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert!(sentence.contains(data.to_str().unwrap()), "{sentence}");
+    drop(first);
+    SqliteStore::open(&data).unwrap();
+}
+
+#[test]
+fn a_schema_of_a_newer_version_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SqliteStore::open(dir.path()).unwrap());
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    file.pragma_update(None, "user_version", 1000).unwrap();
+    drop(file);
+    let (error, sentence) = refused(dir.path());
+    assert!(matches!(error, OpenError::Newer { found: 1000, .. }), "{error:?}");
+    assert!(sentence.contains("newer version"), "{sentence}");
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 1000);
+}
+
+#[test]
+fn what_is_no_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "not a directory").unwrap();
+    let (error, sentence) = refused(&file);
+    assert!(matches!(error, OpenError::Directory { .. }), "{error:?}");
+    assert!(sentence.contains(file.to_str().unwrap()), "{sentence}");
+
+    fs::write(dir.path().join("ipam.db"), "not a database, but long enough to be one").unwrap();
+    let (error, sentence) = refused(dir.path());
+    assert!(matches!(error, OpenError::Database { .. }), "{error:?}");
+    assert!(sentence.contains("ipam.db"), "{sentence}");
+}
+
+/// A store with one of everything.
+async fn laden() -> (tempfile::TempDir, Bed) {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::new(Sqlite::at(dir.path()));
+    let (owner, subnet) = bed.subnet("10.0.0.0/24").await;
+    let held = ["10.0.0.1", "10.0.0.2"].map(|text| (&subnet, text.parse().unwrap()));
+    let own = annotations("r", &["t"], "null");
+    let made = reservation_with(owner.id, None, &held, own, Vec::new());
+    let mut change = reserve(&made, &[&subnet]);
+    change.answer = Some(recorded("k", &format!("/reservations/{}", made.id), now()));
+    bed.done(change).await;
+    (dir, bed)
+}
+
+#[tokio::test]
+async fn check_finds_what_was_changed_behind_its_back() {
+    for (tampering, invariants) in [
+        ("DELETE FROM leases WHERE ordinal = 1", &["INV-4"][..]),
+        ("DELETE FROM leases", &["INV-3", "INV-4"]),
+        ("DELETE FROM reservations", &["INV-3", "INV-3", "INV-3", "INV-4"]),
+        ("DELETE FROM subnets", &["INV-3", "INV-3", "INV-3", "INV-3", "INV-4"]),
+        ("UPDATE leases SET ordinal = 0", &["INV-3", "INV-4"]),
+        (
+            "UPDATE leases SET address = x'00000000000000000000ffff0a000100' WHERE ordinal = 0",
+            &["INV-1", "INV-4", "INV-5"],
+        ),
+        ("UPDATE pools SET revision = 2", &["INV-4"]),
+        ("UPDATE reservations SET name = 'other'", &["INV-4"]),
+        ("DELETE FROM events WHERE position = 2", &["INV-4"]),
+        ("DELETE FROM events WHERE position = 3", &["INV-4", "INV-7"]),
+        ("UPDATE events SET at = at - position", &["INV-4", "INV-4"]),
+        ("UPDATE answers SET location = '/pools/none'", &["INV-7"]),
+    ] {
+        let (dir, bed) = laden().await;
+        assert_eq!(check(bed.store()).await.unwrap(), []);
+        let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+        assert!(file.execute(tampering, []).unwrap() > 0, "{tampering}");
+        let broken = check(bed.store()).await.unwrap();
+        let mut found: Vec<_> = broken.iter().map(|violation| violation.invariant).collect();
+        found.sort_unstable();
+        assert_eq!(found, invariants, "{tampering}: {broken:#?}");
+    }
+}
+
+/// As a crash leaves them: the write-ahead log was not folded in.
+#[tokio::test]
+async fn the_files_of_a_running_store_hold_what_was_answered() {
+    let (dir, bed) = laden().await;
+    let copied = tempfile::tempdir().unwrap();
+    for name in ["ipam.db", "ipam.db-wal"] {
+        fs::copy(dir.path().join(name), copied.path().join(name)).unwrap();
+    }
+    let recovered = Bed::new(Sqlite::at(copied.path()));
+    assert_eq!(recovered.contents().await, bed.contents().await);
+    assert_eq!(check(recovered.store()).await.unwrap(), []);
+}

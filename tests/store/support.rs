@@ -1,0 +1,434 @@
+//! A store under test, and the resources and changes that tests speak of.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use ipam::cli::check::check;
+use ipam::domain::annotations::{Annotations, Label};
+use ipam::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
+use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
+use ipam::domain::lease::{Lease, LeaseKey};
+use ipam::domain::metadata::Metadata;
+use ipam::domain::pool::{NewPool, Pool};
+use ipam::domain::reservation::{Request, Reservation};
+use ipam::domain::resource::{
+    LeaseResource, PoolResource, ReservationResource, SubnetResource, to_raw,
+};
+use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+use ipam::store::Store;
+use ipam::store::change::{Batch, Change, Effect, Recorded, RequestKey};
+use ipam::store::error::Refusal;
+use ipam::store::query::{EventQuery, LeaseQuery, List, Scope};
+use ipam::store::sqlite::SqliteStore;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+/// All items of all pages: `$query` is read as it begins, and again after `$next` has moved it on
+/// past the last item.
+macro_rules! pages {
+    ($query:ident = $begin:expr; $read:expr; $last:ident => $next:expr) => {{
+        let mut $query = $begin;
+        let mut items = Vec::new();
+        loop {
+            let page = $read.await.unwrap();
+            let last = page.items.last().cloned();
+            items.extend(page.items);
+            if !page.more {
+                break items;
+            }
+            let $last = last.unwrap();
+            $next;
+        }
+    }};
+}
+
+/// What a store can be opened from, again and again.
+pub trait Backend {
+    fn open(&self) -> Arc<dyn Store>;
+}
+
+pub struct Sqlite {
+    dir: PathBuf,
+    _made: Option<TempDir>,
+}
+
+impl Sqlite {
+    /// In a directory of its own.
+    pub fn create() -> Self {
+        let made = tempfile::tempdir().unwrap();
+        Self { dir: made.path().to_owned(), _made: Some(made) }
+    }
+
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _made: None }
+    }
+}
+
+impl Backend for Sqlite {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.dir).unwrap())
+    }
+}
+
+/// Runs a test on an empty store; when it ends, every invariant must hold.
+pub fn run(backend: impl Backend + 'static, test: impl AsyncFnOnce(&mut Bed)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut bed = Bed::new(backend);
+        test(&mut bed).await;
+        assert_eq!(check(bed.store()).await.unwrap(), []);
+    });
+}
+
+/// A store and where it was opened from.
+pub struct Bed {
+    backend: Box<dyn Backend>,
+    store: Option<Arc<dyn Store>>,
+}
+
+impl Bed {
+    pub fn new(backend: impl Backend + 'static) -> Self {
+        let store = Some(backend.open());
+        Self { backend: Box::new(backend), store }
+    }
+
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().unwrap())
+    }
+
+    pub fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(self.backend.open());
+    }
+
+    pub async fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
+        self.commit_at(now(), changes).await
+    }
+
+    pub async fn commit_at(&self, at: Timestamp, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
+        self.store().commit(batch(at, changes)).await.unwrap()
+    }
+
+    pub async fn done(&self, change: Change) {
+        assert_eq!(self.commit(vec![change]).await, [Ok(())]);
+    }
+
+    pub async fn refused(&self, change: Change) -> Refusal {
+        let before = self.contents().await;
+        let refusal = self.commit(vec![change]).await.remove(0).unwrap_err();
+        assert_eq!(self.contents().await, before, "a refused change leaves no trace");
+        refusal
+    }
+
+    /// A pool in the store.
+    pub async fn pool(&self) -> Pool {
+        let pool = pool(Annotations::default());
+        self.done(create_pool(&pool)).await;
+        pool
+    }
+
+    /// A pool with one subnet in the store. The pool's `subnets_revision` is as the store has it.
+    pub async fn subnet(&self, cidr: &str) -> (Pool, Subnet) {
+        let pool = self.pool().await;
+        let subnet = self.subnet_in(&pool, cidr).await;
+        (self.stored_pool(&pool).await, subnet)
+    }
+
+    pub async fn subnet_in(&self, pool: &Pool, cidr: &str) -> Subnet {
+        let subnet = subnet(pool, cidr);
+        let revision = self.stored_pool(pool).await.subnets_revision;
+        self.done(create_subnet(&subnet, revision)).await;
+        subnet
+    }
+
+    /// A reservation of addresses of one subnet, which was asked, in the store.
+    pub async fn reservation(&self, subnet: &Subnet, addresses: &[&str]) -> Reservation {
+        let reservation = reservation(subnet, addresses);
+        self.done(reserve(&reservation, &[subnet])).await;
+        reservation
+    }
+
+    pub async fn stored_pool(&self, pool: &Pool) -> Pool {
+        self.store().pool(pool.id).await.unwrap().unwrap()
+    }
+
+    pub async fn leased(&self, subnet: &Subnet) -> Vec<String> {
+        let leased = self.store().leased_addresses(subnet.id).await.unwrap();
+        leased.iter().map(ToString::to_string).collect()
+    }
+
+    pub async fn events(&self, query: EventQuery) -> Vec<LoggedEvent> {
+        self.store().events(EventQuery { limit: 1000, ..query }).await.unwrap().items
+    }
+
+    /// Page by page.
+    pub async fn leases(&self, query: LeaseQuery) -> Vec<Lease> {
+        let store = self.store();
+        pages!(query = query; store.leases(query.clone());
+            last => query.list.after = Some(last.id))
+    }
+
+    /// Page by page.
+    pub async fn reservations(&self, scope: Scope, list: List<ReservationId>) -> Vec<Reservation> {
+        let store = self.store();
+        pages!(list = list; store.reservations(scope, list.clone());
+            last => list.after = Some(last.id))
+    }
+
+    /// Everything that the store shows, page by page.
+    pub async fn contents(&self) -> Contents {
+        let store = self.store();
+        let pools = pages!(list = List::first(2); store.pools(list.clone());
+            last => list.after = Some(last.id));
+        let (mut subnets, mut reservations) = (Vec::new(), Vec::new());
+        for Pool { id, .. } in &pools {
+            let all = store.subnets_of(*id).await.unwrap();
+            let paged = pages!(list = List::first(2); store.subnets(*id, list.clone());
+                last => list.after = Some(last.id));
+            assert_eq!(all, paged);
+            subnets.extend(all);
+            reservations.extend(self.reservations(Scope::Pool(*id), List::first(3)).await);
+        }
+        let events = pages!(query = EventQuery { limit: 3, ..EventQuery::default() };
+            store.events(query.clone());
+            last => query.after = last.position);
+        let answers = pages!(after = None; store.answers(after.clone(), 2);
+            last => after = Some(last.request.key));
+        Contents {
+            pools,
+            subnets,
+            reservations,
+            leases: self.leases(all_leases(3)).await,
+            events: events.iter().map(|event| format!("{event:?}")).collect(),
+            answers,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    pub pools: Vec<Pool>,
+    pub subnets: Vec<Subnet>,
+    pub reservations: Vec<Reservation>,
+    pub leases: Vec<Lease>,
+    pub events: Vec<String>,
+    pub answers: Vec<Recorded>,
+}
+
+/// Some moment, to the microsecond.
+pub fn now() -> Timestamp {
+    Timestamp::from_microsecond(1_795_000_000_123_456).unwrap()
+}
+
+pub fn seconds(count: i64) -> jiff::SignedDuration {
+    jiff::SignedDuration::from_secs(count)
+}
+
+/// Nothing recorded counts as forgotten.
+pub fn batch(at: Timestamp, changes: Vec<Change>) -> Arc<Batch> {
+    Arc::new(Batch { changes, at, answers_since: Timestamp::MIN })
+}
+
+pub fn recorded(key: &str, location: &str, at: Timestamp) -> Recorded {
+    Recorded {
+        request: RequestKey { key: key.to_owned(), fingerprint: [7; 32] },
+        location: location.to_owned(),
+        revision: 1,
+        body: b"{\"\x00\":1.0}".as_slice().into(),
+        at,
+    }
+}
+
+pub fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+pub fn annotations(name: &str, tags: &[&str], metadata: &str) -> Annotations {
+    let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
+    Annotations::new(name.to_owned(), tags, Metadata::parse(raw(metadata)).unwrap()).unwrap()
+}
+
+pub fn label(key: &str, value: &str) -> Label {
+    Label { key: key.to_owned(), value: value.to_owned() }
+}
+
+pub fn pool(annotations: Annotations) -> Pool {
+    let new = NewPool { annotations, deletion_protection: false };
+    Pool::new(PoolId::generate(), new, now())
+}
+
+pub fn cidr(text: &str) -> Span {
+    Span::cidr(text.parse().unwrap()).unwrap()
+}
+
+pub fn layout(span: Span, gateway: Option<&str>, excluded: &[&str]) -> Layout {
+    let excluded = excluded.iter().map(|text| text.parse().unwrap()).collect();
+    Layout::new(span, gateway.map(|text| text.parse().unwrap()), excluded).unwrap()
+}
+
+pub fn subnet(pool: &Pool, text: &str) -> Subnet {
+    subnet_with(pool, layout(cidr(text), None, &[]), Annotations::default())
+}
+
+pub fn subnet_with(pool: &Pool, layout: Layout, annotations: Annotations) -> Subnet {
+    let new = NewSubnet { annotations, layout, deletion_protection: false };
+    Subnet::new(SubnetId::generate(), pool.id, new, now())
+}
+
+/// Of addresses of one subnet, which was asked.
+pub fn reservation(subnet: &Subnet, addresses: &[&str]) -> Reservation {
+    let held = addresses.iter().map(|text| (subnet, text.parse().unwrap())).collect::<Vec<_>>();
+    reservation_with(subnet.pool, Some(subnet.id), &held, Annotations::default(), Vec::new())
+}
+
+pub fn reservation_with(
+    pool: PoolId,
+    asked: Option<SubnetId>,
+    held: &[(&Subnet, IpAddr)],
+    annotations: Annotations,
+    leases: Vec<Annotations>,
+) -> Reservation {
+    let request = Request::new(annotations, Some(held.len() as u64), leases).unwrap();
+    let held = held.iter().map(|(subnet, address)| (subnet.id, *address));
+    request.granted(ReservationId::generate(), pool, asked, held, now())
+}
+
+/// The next revision of a record, with another name.
+macro_rules! renamed {
+    ($($function:ident: $record:ty),+) => {
+        $(pub fn $function(record: &$record, name: &str) -> $record {
+            let mut next = record.clone();
+            next.annotations.name = name.to_owned();
+            next.revision += 1;
+            next.updated_at = now() + seconds(1);
+            next
+        })+
+    };
+}
+renamed!(
+    renamed_pool: Pool,
+    renamed_subnet: Subnet,
+    renamed_reservation: Reservation,
+    renamed_lease: Lease
+);
+
+pub fn all_leases(limit: usize) -> LeaseQuery {
+    let list = List::first(limit);
+    LeaseQuery { list, reservation: None, pool: None, subnet: None, address: None }
+}
+
+pub fn create_pool(pool: &Pool) -> Change {
+    pool_change(Effect::CreatePool(pool.clone()), Verb::Created, pool)
+}
+
+pub fn update_pool(pool: &Pool) -> Change {
+    pool_change(Effect::UpdatePool(pool.clone()), Verb::Updated, pool)
+}
+
+pub fn delete_pool(pool: &Pool) -> Change {
+    pool_change(Effect::DeletePool(pool.id), Verb::Deleted, pool)
+}
+
+pub fn create_subnet(subnet: &Subnet, pool_subnets_revision: u64) -> Change {
+    let effect = Effect::CreateSubnet { subnet: subnet.clone(), pool_subnets_revision };
+    subnet_change(effect, Verb::Created, subnet)
+}
+
+pub fn update_subnet(subnet: &Subnet, pool_subnets_revision: Option<u64>) -> Change {
+    let effect = Effect::UpdateSubnet { subnet: subnet.clone(), pool_subnets_revision };
+    subnet_change(effect, Verb::Updated, subnet)
+}
+
+pub fn delete_subnet(subnet: &Subnet) -> Change {
+    let effect = Effect::DeleteSubnet { subnet: subnet.id, pool: subnet.pool };
+    subnet_change(effect, Verb::Deleted, subnet)
+}
+
+/// Its addresses were chosen under the layouts of `subnets`.
+pub fn reserve(reservation: &Reservation, subnets: &[&Subnet]) -> Change {
+    let chosen_under = subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
+    let effect = Effect::CreateReservation { reservation: reservation.clone(), chosen_under };
+    reservation_change(effect, Verb::Created, reservation)
+}
+
+pub fn update_reservation(reservation: &Reservation) -> Change {
+    let effect = Effect::UpdateReservation(reservation.clone());
+    reservation_change(effect, Verb::Updated, reservation)
+}
+
+pub fn delete_reservation(reservation: &Reservation) -> Change {
+    let (id, revision) = (reservation.id, reservation.revision);
+    reservation_change(Effect::DeleteReservation { id, revision }, Verb::Deleted, reservation)
+}
+
+pub fn update_lease(lease: &Lease, reservation: &Reservation) -> Change {
+    let reservation_revision = reservation.revision;
+    let effect = Effect::UpdateLease { lease: lease.clone(), reservation_revision };
+    let data = LeaseResource::new(lease, &SOME_SUBNET);
+    let parents = (reservation.pool, Some(lease.subnet));
+    change(effect, event((Kind::Lease, Verb::Updated), parents, lease.id, &data))
+}
+
+/// Takes all leases but those that `kept` has.
+pub fn delete_leases(reservation: &Reservation, kept: &Reservation) -> Change {
+    let gone = reservation.leases.iter().filter(|lease| !kept.leases.contains(lease));
+    let leases: Vec<LeaseKey> = gone.map(Lease::key).collect();
+    let reservation_revision = reservation.revision;
+    let effect = Effect::DeleteLeases { reservation: reservation.id, reservation_revision, leases };
+    reservation_change(effect, Verb::Updated, kept)
+}
+
+/// The next revision of a reservation, with the leases of these ordinals only.
+pub fn keeping(reservation: &Reservation, ordinals: &[u32]) -> Reservation {
+    let mut kept = reservation.clone();
+    kept.leases.retain(|lease| ordinals.contains(&lease.id.ordinal));
+    kept.revision += 1;
+    kept
+}
+
+fn pool_change(effect: Effect, verb: Verb, pool: &Pool) -> Change {
+    let data = PoolResource::new(pool, None);
+    change(effect, event((Kind::Pool, verb), (pool.id, None), pool.id, &data))
+}
+
+fn subnet_change(effect: Effect, verb: Verb, subnet: &Subnet) -> Change {
+    let data = SubnetResource::new(subnet, None);
+    let parents = (subnet.pool, Some(subnet.id));
+    change(effect, event((Kind::Subnet, verb), parents, subnet.id, &data))
+}
+
+fn reservation_change(effect: Effect, verb: Verb, reservation: &Reservation) -> Change {
+    let data = ReservationResource::new(reservation, |_| Some(&*SOME_SUBNET), None);
+    let parents = (reservation.pool, reservation.only_subnet());
+    change(effect, event((Kind::Reservation, verb), parents, reservation.id, &data))
+}
+
+/// What an event says of a lease beside its own: a prefix length and a gateway, whichever.
+static SOME_SUBNET: LazyLock<Subnet> =
+    LazyLock::new(|| subnet(&pool(Annotations::default()), "10.0.0.0/8"));
+
+fn change(effect: Effect, event: Event) -> Change {
+    Change { effect, event, answer: None }
+}
+
+pub fn event(
+    (kind, verb): (Kind, Verb),
+    (pool, subnet): (PoolId, Option<SubnetId>),
+    resource: impl ToString,
+    data: &impl Serialize,
+) -> Event {
+    Event {
+        id: EventId::generate(),
+        kind,
+        verb,
+        pool,
+        subnet,
+        resource: resource.to_string(),
+        origin: Origin { actor: Some("tester".into()), request_id: None },
+        data: to_raw(data),
+        before: (verb == Verb::Updated).then(|| raw(r#"{"was":1.0}"#)),
+    }
+}
