@@ -62,6 +62,8 @@ pub const READER_THREADS: usize = 4;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Requests admitted to one subnet or pool actor and not yet answered.
 pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
+/// How long a request waits for what was handed to the writer before it.
+pub const FENCE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Reservations removed by one step of a cascading delete.
 pub const CASCADE_CHUNK: usize = 256;
 /// Times an unguarded PATCH is tried again when another change came between.

@@ -1,7 +1,8 @@
 //! What is seen of every request: its id, how long it took, and what went wrong. One middleware
 //! does it all, at the price of one boxed future.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -58,7 +59,8 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, begun: Instant) {
         "answered",
     );
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
-    if let Some((problem, cause)) = problem.and_then(|problem| Some((problem, problem.cause()?))) {
+    let failed = problem.and_then(|problem| Some((problem, problem.cause()?)));
+    if let Some((problem, cause)) = failed.filter(|_| is_first_of_its_second()) {
         tracing::error!(
             request.id = id,
             http.method = method,
@@ -69,6 +71,15 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, begun: Instant) {
             "a request failed: {problem}",
         );
     }
+}
+
+/// Whether no other failure was told in this second: when the store is down every request fails, and
+/// the log may be on the same full disk.
+fn is_first_of_its_second() -> bool {
+    static TOLD_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let second = BEGUN.elapsed().as_secs();
+    TOLD_AT.swap(second, Ordering::Relaxed) != second
 }
 
 /// The client's id for the request when it is a sane one, else a new one.

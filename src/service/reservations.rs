@@ -187,15 +187,27 @@ impl Ipam {
     /// The permits of the subnets of a reservation, whose actors are to be told when its addresses
     /// are free. A subnet that is being deleted need not be told.
     async fn held(&self, reservation: &Reservation) -> Result<Vec<Held>, Failure> {
-        let mut held = Vec::new();
-        for (id, addresses) in reservation.by_subnet() {
-            match self.directory.admitted_to_subnet(id).await {
-                Ok((subnet, permit)) => held.push(Held { subnet, addresses, permit }),
-                Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
-                Err(failure) => return Err(failure),
+        let groups = reservation.by_subnet();
+        'again: for _ in 0..PATCH_ATTEMPTS_MAX {
+            // Nobody waits for an actor with a permit in hand: another may wait for that permit.
+            let mut running = Vec::new();
+            for (id, addresses) in &groups {
+                match self.directory.subnet(*id).await {
+                    Ok(_) => running.push((*id, addresses)),
+                    Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
             }
+            let mut held = Vec::new();
+            for (id, addresses) in running {
+                let Some((subnet, permit)) = self.directory.try_admitted_to_subnet(id)? else {
+                    continue 'again;
+                };
+                held.push(Held { subnet, addresses: addresses.clone(), permit });
+            }
+            return Ok(held);
         }
-        Ok(held)
+        Err(Failure::Contended)
     }
 
     pub(super) async fn read_reservation(&self, id: ReservationId) -> Result<InContext, Failure> {

@@ -33,7 +33,8 @@ impl LogEnd {
 
 pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>> {
     let mut select = Select::new(format!("SELECT {EVENT} FROM events WHERE TRUE"), "position");
-    select.after_id(Some(query.after));
+    // No position is greater than a signed integer can be.
+    select.after_id(Some(query.after.min(i64::MAX.cast_unsigned())));
     if let Some(since) = query.since {
         select.and("position >= ?", first_position_at(conn, since)?);
     }
