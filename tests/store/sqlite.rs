@@ -8,7 +8,11 @@ use ipam::store::audit::check;
 use ipam::store::sqlite::{OpenError, SqliteStore};
 use rusqlite::Connection;
 
-use crate::support::{Bed, Sqlite, annotations, now, recorded, reservation_with, reserve};
+use crate::support::{
+    Bed, Sqlite, annotations, cidr, create_pool, create_subnet, delete_leases, delete_pool,
+    delete_reservation, delete_subnet, keeping, layout, now, pool, recorded, renamed_lease,
+    reservation_with, reserve, subnet_with, update_lease, update_pool, update_subnet,
+};
 
 fn refused(dir: &Path) -> (OpenError, String) {
     let error = SqliteStore::open(dir).err().expect("it is refused");
@@ -113,4 +117,37 @@ async fn the_files_of_a_running_store_hold_what_was_answered() {
     let recovered = Bed::new(Sqlite::at(copied.path()));
     assert_eq!(recovered.contents().await, bed.contents().await);
     assert_eq!(check(recovered.store()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_was_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::new(Sqlite::at(dir.path()));
+    let marked = |name: &str| annotations(name, &["t", "u"], r#"{"k":["v","w"]}"#);
+    let mut owner = pool(marked("p"));
+    bed.done(create_pool(&owner)).await;
+    let mut subnet = subnet_with(&owner, layout(cidr("10.0.0.0/24"), None, &[]), marked("s"));
+    bed.done(create_subnet(&subnet, 0)).await;
+    let held = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| (&subnet, text.parse().unwrap()));
+    let of_leases = vec![marked("l"), marked("m"), marked("n")];
+    let made = reservation_with(owner.id, None, &held, marked("r"), of_leases);
+    bed.done(reserve(&made, &[&subnet])).await;
+    bed.done(update_lease(&renamed_lease(&made.leases[0], "renamed"), &made)).await;
+    let made = bed.store().reservation(made.id).await.unwrap().unwrap();
+    let kept = keeping(&made, &[0, 2]);
+    bed.done(delete_leases(&made, &kept)).await;
+    bed.done(delete_reservation(&kept)).await;
+    subnet = subnet.deleting(now());
+    bed.done(update_subnet(&subnet, None)).await;
+    bed.done(delete_subnet(&subnet)).await;
+    owner = owner.deleting(now());
+    bed.done(update_pool(&owner)).await;
+    bed.done(delete_pool(&owner)).await;
+
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    for table in ["pools", "subnets", "reservations", "leases", "labels"] {
+        let count = format!("SELECT count(*) FROM {table}");
+        let left: i64 = file.query_row(&count, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
 }

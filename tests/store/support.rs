@@ -39,8 +39,9 @@ macro_rules! pages {
             if !page.more {
                 break items;
             }
-            let $last = last.unwrap();
+            let $last = last.expect("a page that is followed by more holds something");
             $next;
+            assert!(items.len() < 100_000, "the pages never end");
         }
     }};
 }

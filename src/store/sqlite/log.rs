@@ -1,7 +1,7 @@
 //! The event log: where it ends, and reading it.
 //!
-//! A time is found by bisection over positions. Then a resource, or a rare kind, has an index; the
-//! other conditions are checked on each event from there on.
+//! A time is found by bisection over positions. A resource, or else a rare kind, has an index; the
+//! other conditions are checked on each event that is left.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Result};
@@ -32,7 +32,14 @@ impl LogEnd {
 }
 
 pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>> {
-    let mut select = Select::new(format!("SELECT {EVENT} FROM events WHERE TRUE"), "position");
+    let rare = query.kind.is_some_and(|kind| kind != Kind::Reservation);
+    // The condition of the index of rare kinds is repeated to have it used.
+    let source = match &query.resource {
+        Some(_) => "events INDEXED BY events_by_resource WHERE TRUE",
+        None if rare => "events INDEXED BY events_by_kind WHERE kind <> 2",
+        None => "events WHERE TRUE",
+    };
+    let mut select = Select::new(format!("SELECT {EVENT} FROM {source}"), "position");
     // No position is greater than a signed integer can be.
     select.after_id(Some(query.after.min(i64::MAX.cast_unsigned())));
     if let Some(since) = query.since {
@@ -45,9 +52,7 @@ pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>
         select.and("resource = ?", resource);
     }
     if let Some(kind) = query.kind {
-        // The term without a value is that of the index, which covers only the rare kinds.
-        let rare = kind != Kind::Reservation;
-        select.and(if rare { "kind <> 2 AND kind = ?" } else { "kind = ?" }, kind);
+        select.and("kind = ?", kind);
     }
     if let Some(verb) = query.verb {
         select.and("verb = ?", verb);
@@ -63,7 +68,9 @@ pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>
 
 /// The first position whose time is `at` or later; past the end when there is none.
 fn first_position_at(conn: &Connection, at: Timestamp) -> Result<u64> {
-    let bounds = "SELECT ifnull(min(position), 1), ifnull(max(position), 0) FROM events";
+    // Each from its end of the table; together in one SELECT they would read all of it.
+    let bounds = "SELECT ifnull((SELECT min(position) FROM events), 1), \
+         ifnull((SELECT max(position) FROM events), 0)";
     let (mut low, last): (u64, u64) =
         conn.prepare_cached(bounds)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut high = last + 1;
