@@ -82,7 +82,7 @@ fn reserve(pool: &Pool, subnet: &Subnet, address: IpAddr) -> Change {
     let id = ReservationId::generate();
     let reservation: Reservation =
         request.granted(id, pool.id, Some(subnet.id), held, Timestamp::UNIX_EPOCH);
-    let resource = ReservationResource::new(&reservation, |_| Some(subnet), None);
+    let resource = ReservationResource::new(&reservation, |_| Some(subnet));
     let event = event(Kind::Reservation, pool.id, Some(subnet.id), id, &resource);
     let chosen_under = vec![(subnet.id, subnet.layout_revision)];
     Change { effect: Effect::CreateReservation { reservation, chosen_under }, event, answer: None }

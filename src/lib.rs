@@ -7,7 +7,7 @@
 //!                                  addresses to take          each with its event
 //! ```
 //!
-//! A request is translated by [`api`], found its way by [`service`], decided in memory by the actor
+//! A request is translated by [`api`], sent on its way by [`service`], decided in memory by the actor
 //! that owns the subnet or pool ([`actors`], with the pure rules of [`domain`]), written together
 //! with whatever else is waiting ([`store`]), and answered when the commit is durable. [`app`] puts
 //! the pieces together.

@@ -21,6 +21,10 @@ pub const METADATA_VALUES_MAX: usize = 1024;
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Bytes of an `X-Request-Id`; a longer one is replaced.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Characters of a problem's detail that may quote what the client sent.
+pub const PROBLEM_DETAIL_CHARS_MAX: usize = 300;
 /// How long an idempotency key is remembered unless configured otherwise.
 pub const IDEMPOTENCY_KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The bounds of that configuration.
@@ -58,6 +62,8 @@ pub const READER_THREADS: usize = 4;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Requests admitted to one subnet or pool actor and not yet answered.
 pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
+/// How long a request waits for what was handed to the writer before it.
+pub const FENCE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Reservations removed by one step of a cascading delete.
 pub const CASCADE_CHUNK: usize = 256;
 /// Times an unguarded PATCH is tried again when another change came between.

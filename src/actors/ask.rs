@@ -1,7 +1,6 @@
 //! What comes with a request beside its content, and the forms in which answers leave.
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::domain::event::Origin;
 use crate::store::change::RequestKey;
@@ -52,7 +51,8 @@ pub struct Answer {
 /// One page of a list.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    pub items: Vec<Box<RawValue>>,
+    /// The JSON text of each.
+    pub items: Vec<String>,
     /// Where the next page begins: the id (of events: the position) of the last item, when there
     /// are more.
     pub next: Option<String>,

@@ -106,12 +106,12 @@ fn reservation_event(
         (reservation.pool, reservation.only_subnet()),
         reservation.id,
         origin.clone(),
-        &resource(reservation, subnets),
+        to_raw(&resource(reservation, subnets)),
     )
 }
 
 fn resource<'a>(reservation: &'a Reservation, subnets: &'a [Subnet]) -> ReservationResource<'a> {
     let place = |id| subnets.binary_search_by_key(&id, |subnet| subnet.id).ok();
     let subnet_of = move |id| subnets.get(place(id)?);
-    ReservationResource::new(reservation, subnet_of, None)
+    ReservationResource::new(reservation, subnet_of)
 }

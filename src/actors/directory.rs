@@ -67,12 +67,12 @@ impl Directory {
             if let Some(handle) = slot.running() {
                 return Ok(handle);
             }
-            let rebuilt = slot.has_died();
+            let rebuilt = slot.last().is_some();
             if let Some(before) = slot.last() {
                 self.retire_pool(&slot, &before).await?;
+                // What it began may still wait to be settled.
+                self.shared.writer.fence().await?;
             }
-            // What the last actor began may still wait to be settled.
-            self.shared.writer.fence().await;
             let Some(pool) = self.shared.store.pool(id).await? else {
                 self.pools.forget(id, &slot, locked);
                 return Err(Failure::not_found(Kind::Pool, id));
@@ -101,7 +101,7 @@ impl Directory {
             if let Some(handle) = slot.running() {
                 return Ok(handle);
             }
-            let rebuilt = slot.has_died();
+            let rebuilt = slot.last().is_some();
             if let Some(before) = slot.last() {
                 self.retire_subnet(&slot, &before).await?;
             }
@@ -223,29 +223,16 @@ impl Directory {
         }
     }
 
-    /// Drops the actor of a pool and those of its subnets: what they know may not be what the store
-    /// says. The next request loads them anew.
-    pub async fn drop_pool(&self, id: PoolId) {
-        let slot = self.pools.slot(id);
-        let Ok(Some(locked)) = slot.lock().await else { return };
-        if let Some(before) = slot.last() {
-            // It admits no more from here on, even when it does not come to rest in time: then the
-            // next request waits for it.
-            before.admission.begin_closing();
-            if self.retire_pool(&slot, &before).await.is_err() {
-                return;
-            }
-        }
-        self.pools.forget(id, &slot, locked);
-    }
-
     /// Drops every actor that nobody asked for since this was last called and that has nothing in
     /// flight.
     pub async fn drop_idle(&self) {
         for id in self.subnets.idle() {
             let slot = self.subnets.slot(id);
             let Ok(Some(locked)) = slot.lock().await else { continue };
-            let Some(handle) = slot.last() else { continue };
+            let Some(handle) = slot.last() else {
+                self.subnets.forget(id, &slot, locked);
+                continue;
+            };
             if handle.admission.is_idle() && self.retire_subnet(&slot, &handle).await.is_ok() {
                 self.subnets.forget(id, &slot, locked);
             }
@@ -253,8 +240,14 @@ impl Directory {
         for id in self.pools.idle() {
             let slot = self.pools.slot(id);
             let Ok(Some(locked)) = slot.lock().await else { continue };
-            let Some(handle) = slot.last() else { continue };
-            if handle.admission.is_idle() && self.retire_pool(&slot, &handle).await.is_ok() {
+            let Some(handle) = slot.last() else {
+                self.pools.forget(id, &slot, locked);
+                continue;
+            };
+            // Who asks the subnets does not ask the pool.
+            let in_use = handle.members.read(|m| m.keys().any(|id| self.subnets.knows(*id)));
+            let idle = !in_use && handle.admission.is_idle();
+            if idle && self.retire_pool(&slot, &handle).await.is_ok() {
                 self.pools.forget(id, &slot, locked);
             }
         }
@@ -324,8 +317,9 @@ impl Resident for PoolHandle {
 }
 
 impl Resident for SubnetHandle {
+    /// With its pool: a pool that died may have left bits set here for what it gathered.
     fn is_running(&self) -> bool {
-        self.mailbox.connected() && !self.admission.is_closing()
+        self.mailbox.connected() && !self.admission.is_closing() && self.pool.mailbox.connected()
     }
 }
 
@@ -353,6 +347,10 @@ impl<Id: Copy + Eq + Hash, Handle: Resident> Slots<Id, Handle> {
     fn running(&self, id: Id) -> Option<Arc<Handle>> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
         slots.get(&id)?.running()
+    }
+
+    fn knows(&self, id: Id) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     fn slot(&self, id: Id) -> Arc<Slot<Handle>> {
@@ -406,11 +404,6 @@ impl<Handle: Resident> Slot<Handle> {
         let handle = handle.as_ref().filter(|handle| handle.is_running())?;
         self.used.store(true, Ordering::Relaxed);
         Some(Arc::clone(handle))
-    }
-
-    /// There was an actor and nobody retired it.
-    fn has_died(&self) -> bool {
-        self.last.load().is_some()
     }
 
     /// `None` when the slot was forgotten meanwhile.

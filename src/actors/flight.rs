@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
-use crate::domain::pool::Pool;
 use crate::domain::reservation::Request;
-use crate::domain::resource::{Context, ReservationResource, to_raw};
+use crate::domain::resource::{Context, ReservationResource, in_context, to_json, to_raw};
 use crate::domain::subnet::Subnet;
 use crate::store::change::{Change, Effect, Recorded};
 use crate::store::error::Refusal;
@@ -31,7 +31,7 @@ pub fn event(
     (pool, subnet): (PoolId, Option<SubnetId>),
     resource: impl ToString,
     origin: Origin,
-    data: &impl Serialize,
+    data: Box<RawValue>,
 ) -> Event {
     Event {
         id: EventId::generate(),
@@ -41,15 +41,14 @@ pub fn event(
         subnet,
         resource: resource.to_string(),
         origin,
-        data: to_raw(data),
+        data,
         before: None,
     }
 }
 
 /// The answer to a request that made or changed a resource.
 pub fn answer(location: String, revision: u64, resource: &impl Serialize) -> Answer {
-    let body = Bytes::from(String::from(Box::<str>::from(to_raw(resource))));
-    Answer { location, revision, body }
+    Answer { location, revision, body: Bytes::from(to_json(resource)) }
 }
 
 /// What to record of `answer`, when the request can be recognised again.
@@ -90,18 +89,20 @@ impl Granted {
         let reservation =
             request.granted(ReservationId::generate(), pool.id, subnet, addresses, now);
 
-        let resource =
-            |context| ReservationResource::new(&reservation, |id| find(&subnets, id), context);
+        let resource = to_raw(&ReservationResource::new(&reservation, |id| find(&subnets, id)));
+        let context = Context::new(&pool_record, subnets.iter().map(Arc::as_ref));
+        let answer = Answer {
+            location: location(reservation.id),
+            revision: reservation.revision,
+            body: Bytes::from(in_context(&resource, &context)),
+        };
         let event = event(
             (Kind::Reservation, Verb::Created),
             (pool.id, reservation.only_subnet()),
             reservation.id,
             std::mem::take(&mut ask.origin),
-            &resource(None),
+            resource,
         );
-        let context = context(&pool_record, &subnets);
-        let answer =
-            answer(location(reservation.id), reservation.revision, &resource(Some(context)));
         let recorded = recorded(&mut ask, &answer, now);
         let chosen_under =
             subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
@@ -211,8 +212,4 @@ pub fn location(id: ReservationId) -> String {
 
 fn find(subnets: &[Arc<Subnet>], id: SubnetId) -> Option<&Subnet> {
     subnets.iter().find(|subnet| subnet.id == id).map(Arc::as_ref)
-}
-
-fn context<'a>(pool: &'a Pool, subnets: &'a [Arc<Subnet>]) -> Context<'a> {
-    Context::new(pool, subnets.iter().map(Arc::as_ref))
 }

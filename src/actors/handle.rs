@@ -54,12 +54,50 @@ pub struct Reserve<Target> {
 }
 
 pub struct Hold {
-    pub ticket: Ticket,
     pub share: usize,
     /// With fewer free than `share`, hold those.
     pub partial: bool,
     pub subnet: Arc<SubnetHandle>,
     pub permit: Permit,
+    pub owed: Owed,
+}
+
+/// The answer that a pool's reservation waits for. It comes even when whoever owes it dies.
+pub struct Owed {
+    pool: Option<Recipient<PoolMessage>>,
+    ticket: Ticket,
+    subnet: SubnetId,
+}
+
+impl Owed {
+    pub fn new(pool: Recipient<PoolMessage>, ticket: Ticket, subnet: SubnetId) -> Self {
+        Self { pool: Some(pool), ticket, subnet }
+    }
+
+    /// Gives what is owed: what is held, or why nothing is.
+    pub fn give(mut self, answer: Result<Held, Failure>) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Result<Held, Failure>) {
+        if let Some(pool) = self.pool.take() {
+            let answer = HoldAnswer { ticket: self.ticket, subnet: self.subnet, answer };
+            pool.do_send(PoolMessage::HoldAnswer(answer));
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.send(Err(Failure::Overloaded { what: "subnet" }));
+    }
+}
+
+/// A subnet's answer to [`SubnetMessage::Hold`].
+pub struct HoldAnswer {
+    pub ticket: Ticket,
+    pub subnet: SubnetId,
+    pub answer: Result<Held, Failure>,
 }
 
 /// A pool's reservation while its addresses are gathered.
@@ -100,10 +138,7 @@ pub struct PoolHandle {
 #[rtype(result = "()")]
 pub enum PoolMessage {
     Reserve(Box<Reserve<PoolHandle>>),
-    /// A subnet's answer to [`SubnetMessage::Hold`].
-    Held(Ticket, Held),
-    /// A subnet could not be asked to hold addresses.
-    NotHeld(Ticket, Failure),
+    HoldAnswer(HoldAnswer),
     /// How many addresses of each subnet are leased is known now, or cannot be.
     Counted(Result<(), Failure>),
     /// Change the pool or the set of its subnets; one at a time.

@@ -1,12 +1,16 @@
 //! The actor of one pool: it gathers addresses from its subnets for requests that ask the pool, and
 //! lets the set of its subnets be changed by one wish at a time.
 //!
-//! A reservation of a pool gets a ticket. The actor plans which subnet gives how much, from what
-//! each last told; asks those subnets to hold that; plans again for what is missing when others
-//! were quicker; and commits all that is held as one change, or gives all of it back (INV-3).
-//! Reservations that need several subnets gather one after the other, so that two of them cannot
-//! each hold half of the last addresses and both fail.
+//! A reservation of a pool gets a ticket. The actor plans which subnet gives how much, from what is
+//! free in each and not yet promised to another ticket; asks those subnets to hold that; plans again
+//! for what is missing when others were quicker; and commits all that is held as one change, or
+//! gives all of it back (INV-3). Reservations that need several subnets gather one after the other,
+//! so that two of them cannot each hold half of the last addresses and both fail.
+//!
+//! That too few addresses are free is said only when no other ticket is gathering: what another one
+//! has been promised may come back.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -19,12 +23,13 @@ use crate::domain::id::SubnetId;
 use crate::domain::pool::{Pool, State};
 use crate::domain::subnet::Subnet;
 
-use super::admission::Admission;
+use super::admission::{Admission, Permit};
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
 use super::handle::{
-    Held, Hold, Members, PoolHandle, PoolMessage, Reserve, StructureChange, SubnetMessage, Ticket,
+    Held, Hold, HoldAnswer, Members, Owed, PoolHandle, PoolMessage, Reserve, StructureChange,
+    SubnetHandle, SubnetMessage, Ticket,
 };
 use super::structure;
 
@@ -38,8 +43,11 @@ pub struct PoolActor {
     counting: Counting,
     tickets: HashMap<Ticket, Gathering>,
     next_ticket: u64,
-    /// The one that gathers from several subnets, and those that wait to.
+    /// What subnets have been asked to hold and have not answered yet.
+    promised: HashMap<SubnetId, usize>,
+    /// The one that gathers from several subnets. Only this one holds addresses while it waits.
     spreading: Option<Ticket>,
+    /// Those that plan again when another has ended.
     waiting: VecDeque<Ticket>,
     /// A wish is being carried out; the others wait.
     changing: bool,
@@ -58,8 +66,8 @@ enum Counting {
 struct Gathering {
     message: Reserve<PoolHandle>,
     held: Vec<Held>,
-    /// Subnets that have not answered yet.
-    outstanding: usize,
+    /// Subnets that have not answered yet, and what each was asked to hold.
+    asked: Vec<(SubnetId, usize)>,
     plans: u32,
     failed: Option<Failure>,
 }
@@ -98,6 +106,7 @@ impl PoolActor {
             counting: Counting::Unknown,
             tickets: HashMap::new(),
             next_ticket: 0,
+            promised: HashMap::new(),
             spreading: None,
             waiting: VecDeque::new(),
             changing: false,
@@ -155,7 +164,7 @@ impl PoolActor {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let gathering =
-            Gathering { message, held: Vec::new(), outstanding: 0, plans: 0, failed: None };
+            Gathering { message, held: Vec::new(), asked: Vec::new(), plans: 0, failed: None };
         self.tickets.insert(ticket, gathering);
         self.plan(ticket);
     }
@@ -163,17 +172,18 @@ impl PoolActor {
     /// Decides where what is missing should come from and asks for it.
     fn plan(&mut self, ticket: Ticket) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        gathering.plans += 1;
-        if gathering.plans > PLANS_MAX {
-            return self.give_up(ticket, Failure::Contended);
-        }
         let pool = &gathering.message.target;
         let shares = pool.members.read(|members| {
             let live = members.iter().filter(|(_, m)| m.record.load().state == State::Live);
-            spread(live.map(|(id, member)| (*id, member.usage().free())), gathering.missing())
+            let unpromised = live.map(|(id, member)| {
+                let promised = self.promised.get(id).copied().unwrap_or(0) as u128;
+                (*id, member.usage().free().saturating_sub(promised))
+            });
+            spread(unpromised, gathering.missing())
         });
         let shares = match shares {
             Ok(shares) => shares,
+            Err(_) if !self.promised.is_empty() => return self.waiting.push_back(ticket),
             Err(Exhausted { free }) => {
                 let held = gathering.held.iter().map(|held| held.addresses.len() as u128);
                 let free = free + held.sum::<u128>();
@@ -183,55 +193,81 @@ impl PoolActor {
         };
         let several = shares.len() + gathering.held.len() > 1;
         if several && *self.spreading.get_or_insert(ticket) != ticket {
-            gathering.plans -= 1;
-            self.waiting.push_back(ticket);
-            return;
+            return self.waiting.push_back(ticket);
         }
-        gathering.outstanding = shares.len();
+        gathering.plans += 1;
+        if gathering.plans > PLANS_MAX {
+            return self.give_up(ticket, Failure::Contended);
+        }
+        gathering.asked.clone_from(&shares);
         for (subnet, share) in shares {
+            *self.promised.entry(subnet).or_default() += share;
             self.ask(ticket, subnet, share, several);
         }
     }
 
     /// Asks a subnet to hold a share, starting its actor if none runs.
     fn ask(&self, ticket: Ticket, id: SubnetId, share: usize, partial: bool) {
-        let hold = move |(subnet, permit): (Arc<super::handle::SubnetHandle>, _)| {
-            let hold = Hold { ticket, share, partial, subnet: Arc::clone(&subnet), permit };
-            subnet.mailbox.do_send(SubnetMessage::Hold(hold));
-        };
+        let owed = Owed::new(self.mailbox.clone(), ticket, id);
         match self.directory.try_admitted_to_subnet(id) {
-            Ok(Some(admitted)) => hold(admitted),
-            Err(failure) => self.mailbox.do_send(PoolMessage::NotHeld(ticket, failure)),
+            Ok(Some(admitted)) => send_hold(admitted, share, partial, owed),
+            Err(failure) => owed.give(Err(failure)),
             Ok(None) => {
-                let (directory, mailbox) = (Arc::clone(&self.directory), self.mailbox.clone());
+                let directory = Arc::clone(&self.directory);
                 actix::spawn(async move {
                     match directory.admitted_to_subnet(id).await {
-                        Ok(admitted) => hold(admitted),
-                        Err(failure) => mailbox.do_send(PoolMessage::NotHeld(ticket, failure)),
+                        Ok(admitted) => send_hold(admitted, share, partial, owed),
+                        Err(failure) => owed.give(Err(failure)),
                     }
                 });
             }
         }
     }
 
-    fn answered(&mut self, ticket: Ticket, answer: Result<Held, Failure>) {
+    fn answered(&mut self, HoldAnswer { ticket, subnet, answer }: HoldAnswer) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        gathering.outstanding = gathering.outstanding.saturating_sub(1);
+        for (_, share) in gathering.asked.extract_if(.., |(asked, _)| *asked == subnet) {
+            if let Entry::Occupied(mut promised) = self.promised.entry(subnet) {
+                *promised.get_mut() = promised.get().saturating_sub(share);
+                if *promised.get() == 0 {
+                    promised.remove();
+                }
+            }
+        }
         match answer {
             Ok(held) => gathering.keep(held),
             // A subnet that is going away is as good as a full one; the plan leaves it out.
             Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
             Err(failure) => gathering.failed = Some(failure),
         }
-        if gathering.outstanding > 0 {
-            return;
+        if gathering.asked.is_empty() {
+            if let Some(failure) = gathering.failed.take() {
+                self.give_up(ticket, failure);
+            } else if gathering.missing() > 0 {
+                self.plan(ticket);
+            } else {
+                self.grant(ticket);
+            }
         }
-        if let Some(failure) = gathering.failed.take() {
-            self.give_up(ticket, failure);
-        } else if gathering.missing() > 0 {
-            self.plan(ticket);
-        } else {
-            self.grant(ticket);
+        self.resume();
+    }
+
+    /// Lets those that wait plan again, in their order, until one has to wait on. The one that
+    /// holds addresses goes first: what it gives back may be what the others wait for.
+    fn resume(&mut self) {
+        if let Some(place) = self.waiting.iter().position(|next| Some(*next) == self.spreading)
+            && let Some(spreading) = self.waiting.remove(place)
+        {
+            self.waiting.push_front(spreading);
+        }
+        while let Some(next) = self.waiting.pop_front() {
+            let others = self.waiting.len();
+            self.plan(next);
+            if self.waiting.len() > others {
+                // It keeps its place.
+                self.waiting.rotate_right(1);
+                return;
+            }
         }
     }
 
@@ -259,16 +295,10 @@ impl PoolActor {
         self.gathered(ticket);
     }
 
-    /// Lets the next reservation gather that needs several subnets.
+    /// Lets another reservation gather that needs several subnets.
     fn gathered(&mut self, ticket: Ticket) {
-        if self.spreading != Some(ticket) {
-            return;
-        }
-        self.spreading = None;
-        while self.spreading.is_none()
-            && let Some(next) = self.waiting.pop_front()
-        {
-            self.plan(next);
+        if self.spreading == Some(ticket) {
+            self.spreading = None;
         }
     }
 
@@ -288,14 +318,23 @@ impl PoolActor {
     }
 }
 
+fn send_hold(
+    (subnet, permit): (Arc<SubnetHandle>, Permit),
+    share: usize,
+    partial: bool,
+    owed: Owed,
+) {
+    let hold = Hold { share, partial, subnet: Arc::clone(&subnet), permit, owed };
+    subnet.mailbox.do_send(SubnetMessage::Hold(hold));
+}
+
 impl Handler<PoolMessage> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, message: PoolMessage, context: &mut Self::Context) {
         match message {
             PoolMessage::Reserve(message) => self.reserve(*message),
-            PoolMessage::Held(ticket, held) => self.answered(ticket, Ok(held)),
-            PoolMessage::NotHeld(ticket, failure) => self.answered(ticket, Err(failure)),
+            PoolMessage::HoldAnswer(answer) => self.answered(answer),
             PoolMessage::Counted(counted) => self.counted(counted),
             PoolMessage::Change(change) => {
                 self.changes.push_back(*change);

@@ -14,6 +14,7 @@ use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch};
 use crate::limits::SUBNETS_PER_POOL_MAX;
 use crate::store::change::{Change, Effect};
+use crate::store::error::{Fault, Refusal};
 use crate::store::writer::Verdict;
 
 use super::ask::{Answer, Ask};
@@ -58,37 +59,45 @@ impl Structure<'_> {
         ask.condition.check(before.revision)?;
         refuse_deleting(&before)?;
         let after = before.patched(patch, self.now())?;
+        // Nothing that can fail comes after the commit.
+        let members = self.pool.members.all();
+        self.directory.count(&members).await?;
         let event = Event {
             before: Some(to_raw(&PoolResource::new(&before, None))),
             ..pool_event(Verb::Updated, &after, ask.origin)
         };
         self.commit(Effect::UpdatePool(after.clone()), event).await?;
         self.pool.record.store(Arc::new(after));
-        self.pool_answer().await
+        Ok(pool_answer(self.pool, &members))
     }
 
     async fn delete_pool(&self, ask: Ask) -> Result<(), Failure> {
         let before = self.pool.record.load_full();
-        ask.condition.check(before.revision)?;
-        self.refuse_protected(&before)?;
         if before.state == State::Live {
+            ask.condition.check(before.revision)?;
+            self.refuse_protected(&before)?;
             let after = before.deleting(self.now());
             let event = pool_event(Verb::Deleting, &after, ask.origin.clone());
             self.commit(Effect::UpdatePool(after.clone()), event).await?;
             self.pool.record.store(Arc::new(after));
         }
-        for member in self.pool.members.all() {
-            self.mark_subnet(&member, &ask.origin).await?;
-        }
-        cascade::empty_pool(&self.directory.shared, self.pool.id, &ask.origin).await?;
-        for member in self.pool.members.all() {
-            self.remove_subnet(&member.record.load(), &ask.origin).await?;
-        }
-        let last = self.pool.record.load_full();
-        let event = pool_event(Verb::Deleted, &last, ask.origin);
-        self.commit(Effect::DeletePool(last.id), event).await?;
+        self.empty_pool(&ask.origin).await.map_err(begun)?;
         self.drop_pool();
         Ok(())
+    }
+
+    /// Removes a pool that is marked, with all that is in it.
+    async fn empty_pool(&self, origin: &Origin) -> Result<(), Failure> {
+        for member in self.pool.members.all() {
+            self.mark_subnet(&member, origin).await?;
+        }
+        cascade::empty_pool(&self.directory.shared, self.pool.id, origin).await?;
+        for member in self.pool.members.all() {
+            self.remove_subnet(&member.record.load(), origin).await?;
+        }
+        let last = self.pool.record.load_full();
+        let event = pool_event(Verb::Deleted, &last, origin.clone());
+        self.commit(Effect::DeletePool(last.id), event).await
     }
 
     async fn create_subnet(&self, new: NewSubnet, mut ask: Ask) -> Result<Answer, Failure> {
@@ -127,7 +136,10 @@ impl Structure<'_> {
         let member = self.member(id)?;
         let before = member.record.load_full();
         ask.condition.check(before.revision)?;
+        refuse_deleting(&self.pool.record.load())?;
         refuse_deleting_subnet(&before)?;
+        // Nothing that can fail comes after the commit.
+        self.directory.count(std::slice::from_ref(&member)).await?;
         let after = before.patched(patch, self.now())?;
         let event = Event {
             before: Some(to_raw(&SubnetResource::new(&before, None))),
@@ -158,20 +170,23 @@ impl Structure<'_> {
                 self.subnets_changed();
             }
         }
-        self.directory.count(std::slice::from_ref(&member)).await?;
         Ok(subnet_answer(&member))
     }
 
     async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
         let member = self.member(id)?;
         let before = member.record.load_full();
-        ask.condition.check(before.revision)?;
-        if before.deletion_protection {
-            return Err(Failure::Protected { kind: Kind::Subnet, id: id.to_string() });
+        if before.state == State::Live {
+            ask.condition.check(before.revision)?;
+            if before.deletion_protection {
+                return Err(Failure::Protected { kind: Kind::Subnet, id: id.to_string() });
+            }
+            self.mark_subnet(&member, &ask.origin).await?;
         }
-        self.mark_subnet(&member, &ask.origin).await?;
-        cascade::empty_subnet(&self.directory.shared, (self.pool.id, id), &ask.origin).await?;
-        self.remove_subnet(&member.record.load(), &ask.origin).await
+        let emptied =
+            cascade::empty_subnet(&self.directory.shared, (self.pool.id, id), &ask.origin);
+        emptied.await.map_err(begun)?;
+        self.remove_subnet(&member.record.load(), &ask.origin).await.map_err(begun)
     }
 
     /// Marks a subnet so that nothing enters any more.
@@ -209,21 +224,29 @@ impl Structure<'_> {
     /// Commits, and when that does not end as it should, has the pool loaded anew: what is known of
     /// it may not be what the store says.
     async fn commit_change(&self, change: Change) -> Result<(), Failure> {
+        // What a new subnet misses is its pool.
+        let missing = match (change.event.kind, change.event.verb) {
+            (Kind::Subnet, Verb::Created) => Failure::not_found(Kind::Pool, self.pool.id),
+            (kind, _) => Failure::not_found(kind, &change.event.resource),
+        };
         let failed = match self.directory.shared.writer.commit(change).await {
             Verdict::Done => return Ok(()),
+            Verdict::Refused(Refusal::NotFound) => missing,
             verdict => failure(verdict),
         };
-        if matches!(failed, Failure::Contended | Failure::OutcomeUnknown(_)) {
+        let in_doubt = matches!(
+            failed,
+            Failure::Contended | Failure::OutcomeUnknown(_) | Failure::NotFound { .. }
+        );
+        if in_doubt {
             self.drop_pool();
         }
         Err(failed)
     }
 
-    /// Has the pool's actors dropped, by a task of its own: dropping waits for this very change.
+    /// Has the actors of the pool and its subnets loaded anew by the next request.
     fn drop_pool(&self) {
-        let (directory, id) = (Arc::clone(self.directory), self.pool.id);
         self.pool.admission.begin_closing();
-        tokio::spawn(async move { directory.drop_pool(id).await });
     }
 
     /// The store counts the changes of the set of subnets; so does the record here.
@@ -231,12 +254,6 @@ impl Structure<'_> {
         let mut pool = Pool::clone(&self.pool.record.load());
         pool.subnets_revision += 1;
         self.pool.record.store(Arc::new(pool));
-    }
-
-    async fn pool_answer(&self) -> Result<Answer, Failure> {
-        let members = self.pool.members.all();
-        self.directory.count(&members).await?;
-        Ok(pool_answer(self.pool, &members))
     }
 
     fn member(&self, id: SubnetId) -> Result<Arc<Member>, Failure> {
@@ -275,6 +292,21 @@ impl Structure<'_> {
     }
 }
 
+/// A deletion that has begun is not undone: what stops it leaves part of it done. The same request
+/// goes on with it.
+fn begun(failure: Failure) -> Failure {
+    match failure {
+        Failure::StoreUnavailable(fault) => Failure::OutcomeUnknown(fault),
+        Failure::Overloaded { what } => {
+            Failure::OutcomeUnknown(Fault::new("deleting", format!("too much waits for {what}")))
+        }
+        Failure::Contended => {
+            Failure::OutcomeUnknown(Fault::new("deleting", "others changed it meanwhile"))
+        }
+        failure => failure,
+    }
+}
+
 fn refuse_deleting(pool: &Pool) -> Result<(), Failure> {
     match pool.state {
         State::Live => Ok(()),
@@ -291,12 +323,18 @@ fn refuse_deleting_subnet(subnet: &Subnet) -> Result<(), Failure> {
 
 pub fn pool_event(verb: Verb, pool: &Pool, origin: Origin) -> Event {
     let resource = PoolResource::new(pool, None);
-    event((Kind::Pool, verb), (pool.id, None), pool.id, origin, &resource)
+    event((Kind::Pool, verb), (pool.id, None), pool.id, origin, to_raw(&resource))
 }
 
 fn subnet_event(verb: Verb, subnet: &Subnet, origin: Origin) -> Event {
     let resource = SubnetResource::new(subnet, None);
-    event((Kind::Subnet, verb), (subnet.pool, Some(subnet.id)), subnet.id, origin, &resource)
+    event(
+        (Kind::Subnet, verb),
+        (subnet.pool, Some(subnet.id)),
+        subnet.id,
+        origin,
+        to_raw(&resource),
+    )
 }
 
 /// The pool as it stands, with the use of its subnets; those must be counted.

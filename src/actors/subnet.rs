@@ -15,9 +15,7 @@ use super::admission::Admission;
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
-use super::handle::{
-    Held, Hold, Member, PoolHandle, PoolMessage, Reserve, SubnetHandle, SubnetMessage,
-};
+use super::handle::{Held, Hold, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage};
 
 pub struct SubnetActor {
     directory: Arc<Directory>,
@@ -87,13 +85,12 @@ impl SubnetActor {
 
     /// Holds the share if it is free; of less, all or nothing as the message says.
     fn hold(&mut self, message: Hold) {
-        let Hold { ticket, share, partial, subnet, permit } = message;
+        let Hold { share, partial, subnet, permit, owed } = message;
         let addresses = self.take(share).or_else(|Exhausted { free }| {
             let rest = usize::try_from(free).unwrap_or(share);
             self.take(if partial { rest } else { 0 })
         });
-        let held = Held { subnet, addresses: addresses.unwrap_or_default(), permit };
-        self.pool.mailbox.do_send(PoolMessage::Held(ticket, held));
+        owed.give(Ok(Held { subnet, addresses: addresses.unwrap_or_default(), permit }));
     }
 }
 

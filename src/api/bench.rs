@@ -14,7 +14,7 @@ use crate::domain::annotations::Annotations;
 use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::{NewPool, Pool};
-use crate::domain::resource::{Context, ReservationResource, to_raw};
+use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
 use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet};
 
 use super::reply::Replied;
@@ -56,7 +56,7 @@ pub async fn reserve(base: Data<Baseline>, request: HttpRequest, payload: Payloa
     let address = [(subnet.id, ADDRESS)];
     let reservation = request.granted(id, pool.id, Some(subnet.id), address, base.clock.now());
     let context = Context::new(pool, [subnet]);
-    let resource = ReservationResource::new(&reservation, |_| Some(subnet), Some(context));
-    let body = Bytes::from(Box::<str>::from(to_raw(&resource)).into_boxed_bytes());
+    let resource = to_raw(&ReservationResource::new(&reservation, |_| Some(subnet)));
+    let body = Bytes::from(in_context(&resource, &context));
     Ok(reply.created(Answer { location: format!("/reservations/{id}"), revision: 1, body }))
 }

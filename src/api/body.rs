@@ -12,13 +12,10 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, PROBLEM_DETAIL_CHARS_MAX};
 
 use super::error::{Code, Problem};
 use super::fields::Object;
-
-/// Longer explanations are cut: they may quote what the client sent.
-const DETAIL_CHARS_MAX: usize = 300;
 
 /// Reads the whole body.
 ///
@@ -29,23 +26,24 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, 
     if announced.and_then(|length| length.parse().ok()).is_some_and(is_too_long) {
         return Err(too_large());
     }
-    let mut body = match payload.next().await.transpose().map_err(|error| broken_off(&error))? {
-        None => return Ok(Bytes::new()),
-        Some(chunk) => chunk,
-    };
     // A short body comes in one piece and is not copied.
-    let Some(second) = payload.next().await else { return Ok(body) };
-    let mut joined = BytesMut::from(std::mem::take(&mut body));
-    let mut next = Some(second);
-    while let Some(chunk) = next {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| broken_off(&error))?;
-        if is_too_long(joined.len() + chunk.len()) {
+        if is_too_long(first.len().max(joined.len()) + chunk.len()) {
             return Err(too_large());
         }
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.extend_from_slice(&first);
+        }
         joined.extend_from_slice(&chunk);
-        next = payload.next().await;
     }
-    Ok(joined.freeze())
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
 }
 
 fn is_too_long(length: usize) -> bool {
@@ -110,7 +108,7 @@ fn quoted_after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(DETAIL_CHARS_MAX) {
+    match text.char_indices().nth(PROBLEM_DETAIL_CHARS_MAX) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
     }
@@ -194,6 +192,6 @@ mod tests {
     fn explanations_are_short() {
         let body = format!(r#"{{"count":"{}"}}"#, "é".repeat(10_000));
         let detail = parse::<Outer>(body.as_bytes()).unwrap_err().to_string();
-        assert_eq!(detail.chars().count(), DETAIL_CHARS_MAX + 1);
+        assert_eq!(detail.chars().count(), PROBLEM_DETAIL_CHARS_MAX + 1);
     }
 }

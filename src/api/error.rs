@@ -16,7 +16,8 @@ use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::store::error::Fault;
 
-use super::media_type::PROBLEM;
+/// The media type of a problem.
+pub const PROBLEM: &str = "application/problem+json";
 
 macro_rules! codes {
     ($($variant:ident = $code:literal, $status:literal, $title:literal, $retry:expr;)+) => {

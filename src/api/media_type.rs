@@ -5,9 +5,7 @@
 //! the type that `Accept` prefers; when that leaves it open, it is `application/json` for a request
 //! whose body was, and else the vendor type. A body without `Content-Type` is read as JSON.
 
-use actix_web::http::header::{
-    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-};
+use actix_web::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::error::{Code, Problem};
 
@@ -65,7 +63,6 @@ impl Content {
 
 pub const JSON: &str = "application/json";
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
-pub const PROBLEM: &str = "application/problem+json";
 const VERSION: &str = "1.0.0";
 
 /// Which of its two media types a body has.
@@ -92,7 +89,7 @@ pub fn of_body(
     purpose: Purpose,
 ) -> Result<Option<Format>, Problem> {
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(unsupported(CONTENT_ENCODING, "a body must not be encoded"));
+        return Err(unsupported("Content-Encoding", "a body must not be encoded"));
     }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
     let format = value.to_str().ok().and_then(MediaType::parse).and_then(|given| {
@@ -108,13 +105,13 @@ pub fn of_body(
             Purpose::Create => format!("a body here is {JSON} or {vendor}"),
             Purpose::Patch => format!("a body here is {JSON}, {MERGE_PATCH} or {vendor}"),
         };
-        return Err(unsupported(CONTENT_TYPE, &detail));
+        return Err(unsupported("Content-Type", &detail));
     }
     Ok(format)
 }
 
-fn unsupported(header: HeaderName, detail: &str) -> Problem {
-    Problem::with_field(Code::UnsupportedMediaType, header.as_str(), detail)
+fn unsupported(header: &str, detail: &str) -> Problem {
+    Problem::with_field(Code::UnsupportedMediaType, header, format!("{header}: {detail}"))
 }
 
 /// In which type to answer with `content`, for a request whose body was `of_body`.
@@ -147,8 +144,8 @@ pub fn of_answer(
 
 fn not_acceptable(content: Content) -> Problem {
     let vendor = content.media_type(Format::Vendor);
-    let detail = format!("the answer can be {JSON} or {vendor}, and Accept allows neither");
-    Problem::with_field(Code::NotAcceptable, ACCEPT.as_str(), detail)
+    let detail = format!("Accept: allows neither {JSON} nor {vendor}, which the answer can be");
+    Problem::with_field(Code::NotAcceptable, "Accept", detail)
 }
 
 /// One element of `Accept`, with its weight in thousandths.
@@ -249,7 +246,7 @@ mod tests {
         let request = accept
             .iter()
             .fold(TestRequest::get(), |request, value| request.append_header((ACCEPT, *value)));
-        super::of_answer(request.to_http_request().headers(), Content::Pool, of_body)
+        of_answer(request.to_http_request().headers(), Content::Pool, of_body)
             .map(|value| value.to_str().unwrap().to_owned())
             .map_err(|problem| problem.code())
     }
@@ -303,7 +300,7 @@ mod tests {
     fn a_body_has_one_of_few_types() {
         let of_body = |content_type: &str, purpose| {
             let request = TestRequest::post().insert_header((CONTENT_TYPE, content_type));
-            super::of_body(request.to_http_request().headers(), Content::Pool, purpose)
+            of_body(request.to_http_request().headers(), Content::Pool, purpose)
                 .map_err(|problem| problem.code())
         };
         let create = |content_type| of_body(content_type, Purpose::Create);

@@ -88,7 +88,7 @@ const TABLE: &[(&str, &[(Method, Handler)])] = &[
     ("/docs/{file:.*}",            &[(Method::GET,    || to(openapi::docs_file))]),
 ];
 
-/// Not part of the API: see [`bench`].
+/// Not part of the API: see [`mod@bench`].
 const BENCH: (&str, &[(Method, Handler)]) =
     ("/bench/reservations", &[(Method::POST, || to(bench::reserve))]);
 

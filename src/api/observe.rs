@@ -1,7 +1,8 @@
 //! What is seen of every request: its id, how long it took, and what went wrong. One middleware
 //! does it all, at the price of one boxed future.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -12,6 +13,7 @@ use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 use uuid::Uuid;
 
+use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::telemetry::Metrics;
 
 use super::error::Problem;
@@ -23,8 +25,6 @@ pub struct Pattern(pub &'static str);
 /// The pattern of everything that no route matches.
 const UNMATCHED: &str = "unmatched";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A longer id of a client is replaced.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Gives the request its id, and tells metrics and logs of the answer.
 pub async fn observe(
@@ -59,7 +59,8 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, begun: Instant) {
         "answered",
     );
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
-    if let Some((problem, cause)) = problem.and_then(|problem| Some((problem, problem.cause()?))) {
+    let failed = problem.and_then(|problem| Some((problem, problem.cause()?)));
+    if let Some((problem, cause)) = failed.filter(|_| is_first_of_its_second()) {
         tracing::error!(
             request.id = id,
             http.method = method,
@@ -70,6 +71,15 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, begun: Instant) {
             "a request failed: {problem}",
         );
     }
+}
+
+/// Whether no other failure was told in this second: when the store is down every request fails, and
+/// the log may be on the same full disk.
+fn is_first_of_its_second() -> bool {
+    static TOLD_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let second = BEGUN.elapsed().as_secs();
+    TOLD_AT.swap(second, Ordering::Relaxed) != second
 }
 
 /// The client's id for the request when it is a sane one, else a new one.

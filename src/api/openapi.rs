@@ -22,8 +22,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 
-use super::error::{Code, Problem};
-use super::media_type::{Content, Format, JSON, MERGE_PATCH, PROBLEM};
+use super::error::{Code, PROBLEM, Problem};
+use super::media_type::{Content, Format, JSON, MERGE_PATCH};
 use super::schema;
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);

@@ -1,9 +1,7 @@
 //! Answers: the resource as the actors gave it, byte for byte, with its headers.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    ACCEPT, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, LOCATION, VARY,
-};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LINK, LOCATION, VARY};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use crate::actors::ask::{Answer, Listing};
@@ -71,10 +69,11 @@ impl<'a> Reply<'a> {
     }
 
     fn build(&self, status: StatusCode) -> HttpResponseBuilder {
-        const BY_ACCEPT: (HeaderName, HeaderValue) = (VARY, HeaderValue::from_static("accept"));
-        debug_assert_eq!(BY_ACCEPT.1, ACCEPT.as_str());
+        const ACCEPT: HeaderValue = HeaderValue::from_static("accept");
         let mut response = HttpResponse::build(status);
-        response.insert_header((CONTENT_TYPE, self.content_type.clone())).insert_header(BY_ACCEPT);
+        response
+            .insert_header((CONTENT_TYPE, self.content_type.clone()))
+            .insert_header((VARY, ACCEPT));
         response
     }
 }

@@ -1,14 +1,13 @@
 //! `/pools/{id}/subnets` and `/subnets/{id}`.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Payload};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::address::AddressRange;
+use crate::domain::address::{AddressRange, parse_network};
 use crate::domain::invalid::Invalid;
 use crate::domain::subnet::{Layout, NewSubnet, SpanFields, SubnetPatch};
 use crate::limits::EXCLUDED_RANGES_MAX;
@@ -67,11 +66,12 @@ impl SubnetBody {
     }
 
     fn into_new(self) -> Result<NewSubnet, Invalid> {
+        let annotations = new_annotations(self.name, self.tags, self.metadata)?;
         let span = span(self.cidr, self.start, self.end)?.resolve()?;
         let gateway = address("gateway", self.gateway)?.flatten();
         let excluded = ranges(self.excluded)?.flatten().unwrap_or_default();
         Ok(NewSubnet {
-            annotations: new_annotations(self.name, self.tags, self.metadata)?,
+            annotations,
             layout: Layout::new(span, gateway, excluded)?,
             deletion_protection: new_protection(self.deletion_protection)?,
         })
@@ -94,21 +94,22 @@ fn span(
     start: Patch<String>,
     end: Patch<String>,
 ) -> Result<SpanFields, Invalid> {
-    let cidr = cidr.value().map(|text| parsed("cidr", &text, "a network such as 10.0.0.0/24"));
+    let network = |text: String| {
+        let what = "is not a network such as 10.0.0.0/24";
+        parse_network(&text).ok_or_else(|| Invalid::new("cidr", what))
+    };
     Ok(SpanFields {
-        cidr: cidr.transpose()?,
+        cidr: cidr.value().map(network).transpose()?,
         start: address("start", start)?.flatten(),
         end: address("end", end)?.flatten(),
     })
 }
 
 fn address(field: &str, text: Patch<String>) -> Result<Option<Option<IpAddr>>, Invalid> {
-    let parse = |text: String| parsed(field, &text, "an IPv4 or IPv6 address");
+    let parse = |text: String| {
+        text.parse().map_err(|_| Invalid::new(field, "is not an IPv4 or IPv6 address"))
+    };
     text.0.map(|text| text.map(parse).transpose()).transpose()
-}
-
-fn parsed<T: FromStr>(field: &str, text: &str, what: &str) -> Result<T, Invalid> {
-    text.parse().map_err(|_| Invalid::new(field, format!("is not {what}")))
 }
 
 fn ranges(

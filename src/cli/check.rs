@@ -1,183 +1,34 @@
-//! Verifying the invariants on a store: reads all of it, page by page, and has the pure definitions
-//! judge. Meant for a store that nobody writes to; what changes meanwhile would look broken.
-//!
-//! Memory is linear in what lives and not in the log: some 200 bytes for a reservation of one lease.
+//! `ipam check`: has a store [audited](audit::check) and prints what was found.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use crate::domain::event::Verb;
-use crate::domain::id::{ReservationId, SubnetId};
-use crate::domain::invariant::{self, Occupancy, REQUEST_ONCE, RESERVATION_WHOLE};
-use crate::domain::pool::Pool;
-use crate::domain::replay::Replay;
-use crate::domain::subnet::Subnet;
-use crate::limits::PAGE_LIMIT_MAX;
-use crate::store::Store;
-use crate::store::error::Fault;
-use crate::store::query::{EventQuery, LeaseQuery, List, Scope};
+use anyhow::{Context, ensure};
 
-pub use crate::domain::invariant::Violation;
+use crate::app;
+use crate::store::audit;
 
-/// Recomputes every invariant that can be, and lists what breaks one.
-///
-/// # Errors
-/// When the store cannot be read.
-pub async fn check(store: Arc<dyn Store>) -> Result<Vec<Violation>, Fault> {
-    let mut check = Check::new(store.as_ref());
-    check.play_log().await?;
-    check.pools().await?;
-    check.leases().await?;
-    check.answers().await?;
-    Ok(check.finish())
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directory of the embedded store
+    #[arg(long, env = "IPAM_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
 }
 
-struct Check<'store> {
-    store: &'store dyn Store,
-    replay: Replay,
-    subnets: HashSet<SubnetId>,
-    reservations: HashSet<ReservationId>,
-    broken: Vec<Violation>,
-}
-
-impl<'store> Check<'store> {
-    fn new(store: &'store dyn Store) -> Self {
-        let (subnets, reservations) = (HashSet::new(), HashSet::new());
-        Self { store, replay: Replay::default(), subnets, reservations, broken: Vec::new() }
+/// One line for each violation and a summary; fails when there is any.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // Opening makes what is not there, and there is nothing to verify in what was just made.
+    ensure!(args.data.is_dir(), "there is no store in {}", args.data.display());
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let violations = runtime
+        .block_on(async { anyhow::Ok(audit::check(app::open_store(&args.data)?).await?) })?;
+    for violation in &violations {
+        println!("{}: {}", violation.invariant, violation.what);
     }
-
-    fn finish(mut self) -> Vec<Violation> {
-        self.broken.extend(self.replay.finish());
-        self.broken
+    match violations.len() {
+        0 => println!("{}: every invariant holds", args.data.display()),
+        1 => println!("{}: 1 violation", args.data.display()),
+        count => println!("{}: {count} violations", args.data.display()),
     }
-
-    async fn play_log(&mut self) -> Result<(), Fault> {
-        let mut query = EventQuery { limit: PAGE_LIMIT_MAX, ..EventQuery::default() };
-        loop {
-            let page = self.store.events(query.clone()).await?;
-            page.items.iter().for_each(|event| self.replay.play(event));
-            match page.items.last() {
-                Some(last) if page.more => query.after = last.position,
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn pools(&mut self) -> Result<(), Fault> {
-        let mut list = List::first(PAGE_LIMIT_MAX);
-        loop {
-            let page = self.store.pools(list.clone()).await?;
-            for pool in &page.items {
-                self.pool(pool).await?;
-            }
-            match page.items.last() {
-                Some(last) if page.more => list.after = Some(last.id),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn pool(&mut self, pool: &Pool) -> Result<(), Fault> {
-        let subnets = self.store.subnets_of(pool.id).await?;
-        self.replay.check_pool(pool);
-        subnets.iter().for_each(|subnet| self.replay.check_subnet(subnet));
-        self.broken.extend(invariant::of_pool(pool, &subnets));
-        self.subnets.extend(subnets.iter().map(|subnet| subnet.id));
-        let subnets = subnets.into_iter().map(|subnet| (subnet.id, subnet)).collect();
-        let reserved = self.reservations(pool, &subnets).await?;
-        self.occupancies(&subnets, reserved).await
-    }
-
-    /// Judges the reservations of a pool; answers the addresses that they hold.
-    async fn reservations(
-        &mut self,
-        pool: &Pool,
-        subnets: &HashMap<SubnetId, Subnet>,
-    ) -> Result<HashMap<SubnetId, Vec<IpAddr>>, Fault> {
-        let mut reserved: HashMap<SubnetId, Vec<IpAddr>> = HashMap::new();
-        let mut list = List::first(PAGE_LIMIT_MAX);
-        loop {
-            let page = self.store.reservations(Scope::Pool(pool.id), list.clone()).await?;
-            for reservation in &page.items {
-                self.replay.check_reservation(reservation);
-                self.broken.extend(invariant::of_reservation(reservation, subnets));
-                self.reservations.insert(reservation.id);
-                for lease in &reservation.leases {
-                    reserved.entry(lease.subnet).or_default().push(lease.address);
-                }
-            }
-            match page.items.last() {
-                Some(last) if page.more => list.after = Some(last.id),
-                _ => return Ok(reserved),
-            }
-        }
-    }
-
-    async fn occupancies(
-        &mut self,
-        subnets: &HashMap<SubnetId, Subnet>,
-        mut reserved: HashMap<SubnetId, Vec<IpAddr>>,
-    ) -> Result<(), Fault> {
-        let counts = self.store.lease_counts(subnets.keys().copied().collect()).await?;
-        for subnet in subnets.values() {
-            let occupancy = Occupancy {
-                reserved: reserved.remove(&subnet.id).unwrap_or_default(),
-                leased: self.store.leased_addresses(subnet.id).await?,
-                count: counts.get(&subnet.id).copied().unwrap_or_default(),
-            };
-            self.broken.extend(invariant::of_occupancy(subnet, occupancy));
-        }
-        Ok(())
-    }
-
-    /// Every lease belongs to a reservation and a subnet that were met.
-    async fn leases(&mut self) -> Result<(), Fault> {
-        let list = List::first(PAGE_LIMIT_MAX);
-        let mut query =
-            LeaseQuery { list, reservation: None, pool: None, subnet: None, address: None };
-        loop {
-            let page = self.store.leases(query.clone()).await?;
-            for lease in &page.items {
-                let whole = self.reservations.contains(&lease.id.reservation)
-                    && self.subnets.contains(&lease.subnet);
-                if !whole {
-                    let what = format!(
-                        "lease {} of {} is left over: its reservation or its subnet is not there",
-                        lease.id, lease.address
-                    );
-                    self.broken.push(Violation::new(RESERVATION_WHOLE, what));
-                }
-            }
-            match page.items.last() {
-                Some(last) if page.more => query.list.after = Some(last.id),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    /// INV-7: what a recorded answer says was created has the event of its creation.
-    async fn answers(&mut self) -> Result<(), Fault> {
-        let mut after = None;
-        loop {
-            let page = self.store.answers(after, PAGE_LIMIT_MAX).await?;
-            for answer in &page.items {
-                let resource = answer.location.rsplit('/').next().map(str::to_owned);
-                let verb = Some(Verb::Created);
-                let created = EventQuery { limit: 1, resource, verb, ..EventQuery::default() };
-                let created = !self.store.events(created).await?.items.is_empty();
-                if !created && !self.replay.is_trimmed() {
-                    let what = format!(
-                        "the answer to '{}' is {}, of which there is no event",
-                        answer.request.key, answer.location
-                    );
-                    self.broken.push(Violation::new(REQUEST_ONCE, what));
-                }
-            }
-            match page.items.last() {
-                Some(last) if page.more => after = Some(last.request.key.clone()),
-                _ => return Ok(()),
-            }
-        }
-    }
+    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,7 +3,6 @@
 pub mod bench;
 pub mod check;
 pub mod serve;
-mod verify;
 
 use std::process::ExitCode;
 
@@ -22,7 +21,7 @@ enum Command {
     /// Serve the API
     Serve(serve::Args),
     /// Verify the invariants on a store that no one serves; exit code 1 when one is broken
-    Check(verify::Args),
+    Check(check::Args),
     /// Load a running server, measure it, and look at every address it gives
     Bench(Box<bench::Args>),
 }
@@ -32,7 +31,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
-        Command::Check(args) => verify::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|error| {

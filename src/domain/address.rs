@@ -121,11 +121,22 @@ impl FromStr for AddressRange {
             return Self::new(first, last);
         }
         if text.contains('/') {
-            let net: IpNet = text.parse().map_err(|_| RangeError::Malformed)?;
+            let net = parse_network(text).ok_or(RangeError::Malformed)?;
             return if net == net.trunc() { Ok(net.into()) } else { Err(RangeError::HostBits) };
         }
         text.parse().map(Self::single).map_err(|_| RangeError::Malformed)
     }
+}
+
+/// Reads a network with its prefix. Digits with leading zeros are refused: `010.0.0.0` is 8.0.0.0 to
+/// some and 10.0.0.0 to others.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let prefix: u8 = length.parse().ok()?;
+    if prefix.to_string() != length {
+        return None;
+    }
+    IpNet::new(address.parse().ok()?, prefix).ok()
 }
 
 /// Sorts ranges of one family and joins those that overlap or touch.
@@ -228,6 +239,10 @@ mod tests {
             ("10.0.0.300", RangeError::Malformed),
             ("", RangeError::Malformed),
             ("10.0.0.0/33", RangeError::Malformed),
+            ("10.0.0.0/08", RangeError::Malformed),
+            ("10.0.0.0/+8", RangeError::Malformed),
+            ("010.0.0.0/8", RangeError::Malformed),
+            ("010.0.0.1", RangeError::Malformed),
         ] {
             assert_eq!(text.parse::<AddressRange>(), Err(error), "{text}");
         }

@@ -208,10 +208,10 @@ impl Page {
 
     /// A page of `capacity` set bits, less one.
     fn full_but(capacity: u16, free: u16) -> Self {
-        let mut page = Self::EMPTY;
-        for bit in (0..capacity).filter(|bit| *bit != free) {
-            page.insert(bit);
-        }
+        let mut bits = Box::new(Bits::ZERO);
+        bits[..usize::from(capacity)].fill(true);
+        let mut page = Self::Many { count: capacity, bits };
+        page.remove(free);
         page
     }
 

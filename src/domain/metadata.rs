@@ -137,7 +137,7 @@ fn walk(
     match text.as_bytes().first() {
         Some(b'{') => {
             let mut seen = HashSet::new();
-            for (key, member) in members(value) {
+            for (key, member) in members(value).map_err(|error| malformed(&error))? {
                 let length = path.len();
                 path.push('.');
                 path.push_str(&key);
@@ -171,8 +171,9 @@ fn merge(target: Option<&RawValue>, patch: &RawValue, out: &mut String) {
         out.push_str(patch.get());
         return;
     }
-    let kept = target.map(members).unwrap_or_default();
-    let changes = members(patch);
+    // Both were walked before, so they can be taken apart.
+    let kept = target.and_then(|target| members(target).ok()).unwrap_or_default();
+    let changes = members(patch).unwrap_or_default();
     out.push('{');
     let mut separator = "";
     let mut write_key = |key: &str, out: &mut String| {
@@ -211,8 +212,9 @@ fn malformed(error: &serde_json::Error) -> Invalid {
     Invalid::new("metadata", format!("is not JSON: {error}"))
 }
 
-/// The members of an object in their order, duplicates included; empty for any other value.
-fn members(value: &RawValue) -> Vec<(String, &RawValue)> {
+/// The members of an object in their order, duplicates included. An error for any other value, and
+/// for a key that is no text: half of a surrogate pair passes as JSON.
+fn members(value: &RawValue) -> serde_json::Result<Vec<(String, &RawValue)>> {
     struct Members<'a>(Vec<(String, &'a RawValue)>);
 
     impl<'de> Deserialize<'de> for Members<'de> {
@@ -237,7 +239,7 @@ fn members(value: &RawValue) -> Vec<(String, &RawValue)> {
         }
     }
 
-    serde_json::from_str::<Members>(value.get()).map(|members| members.0).unwrap_or_default()
+    serde_json::from_str::<Members>(value.get()).map(|members| members.0)
 }
 
 #[cfg(test)]
@@ -322,6 +324,9 @@ mod tests {
             assert_eq!(Metadata::parse(raw(text)).unwrap_err().field, "metadata");
         }
         assert!(Metadata::default().patched(&raw(&deep)).is_err());
+        for text in [r#""\ud800""#, r#"{"\ud800":1}"#, r#"[{"a":{"\udc00":1}}]"#] {
+            assert_eq!(Metadata::parse(raw(text)).unwrap_err().field, "metadata", "{text}");
+        }
         let twice = Metadata::parse(raw(r#"{"a":{"b":1,"b":2}}"#)).unwrap_err();
         assert_eq!(twice.field, "metadata.a.b");
     }

@@ -376,7 +376,7 @@ mod tests {
 
         fn log_reservation(&mut self, verb: Verb) {
             let reservation = self.reservation.clone();
-            let resource = ReservationResource::new(&reservation, |_| Some(&self.subnet), None);
+            let resource = ReservationResource::new(&reservation, |_| Some(&self.subnet));
             let text = to_raw(&resource);
             self.log(Kind::Reservation, verb, reservation.id, &text);
         }

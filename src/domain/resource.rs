@@ -23,6 +23,11 @@ pub fn to_raw(resource: &impl Serialize) -> Box<RawValue> {
     })
 }
 
+/// The JSON text of a resource, for an answer.
+pub fn to_json(resource: &impl Serialize) -> String {
+    Box::<str>::from(to_raw(resource)).into()
+}
+
 /// A pool. `usage` is left out of events, which would say it of a moment long gone.
 #[derive(Serialize)]
 pub struct PoolResource<'a> {
@@ -128,7 +133,8 @@ impl<'a> LeaseResource<'a> {
     }
 }
 
-/// A reservation with its leases. `context` is left out of events.
+/// A reservation with its leases. Its context joins it in answers, by [`in_context`], and is left
+/// out of events.
 #[derive(Serialize)]
 pub struct ReservationResource<'a> {
     id: ReservationId,
@@ -138,8 +144,6 @@ pub struct ReservationResource<'a> {
     annotations: &'a Annotations,
     expires_at: Option<Timestamp>,
     leases: Vec<LeaseResource<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context: Option<Context<'a>>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -150,7 +154,6 @@ impl<'a> ReservationResource<'a> {
     pub fn new(
         reservation: &'a Reservation,
         subnet_of: impl Fn(SubnetId) -> Option<&'a Subnet>,
-        context: Option<Context<'a>>,
     ) -> Self {
         let leases = reservation.leases.iter();
         Self {
@@ -162,11 +165,18 @@ impl<'a> ReservationResource<'a> {
             leases: leases
                 .filter_map(|lease| Some(LeaseResource::new(lease, subnet_of(lease.subnet)?)))
                 .collect(),
-            context,
             created_at: reservation.created_at,
             updated_at: reservation.updated_at,
         }
     }
+}
+
+/// The JSON text of a reservation with its context as the last member. The text of the reservation
+/// is written once and serves the event as well: that halves the work of an actor's turn.
+pub fn in_context(reservation: &RawValue, context: &Context<'_>) -> String {
+    let members = reservation.get().strip_suffix('}').unwrap_or_default();
+    let context = to_raw(context);
+    format!("{members},\"context\":{}}}", context.get())
 }
 
 /// The pool and the subnets of a reservation, so that a provisioner needs no second call.

@@ -2,7 +2,7 @@
 
 use crate::actors::ask::Listing;
 use crate::actors::failure::Failure;
-use crate::domain::resource::{EventResource, to_raw};
+use crate::domain::resource::{EventResource, to_json};
 use crate::store::query::EventQuery;
 
 use super::Ipam;
@@ -13,7 +13,7 @@ impl Ipam {
     pub async fn events(&self, query: EventQuery) -> Result<Listing, Failure> {
         let page = self.shared().store.events(query).await?;
         let last = page.items.last().map(|logged| logged.position.to_string());
-        let items = page.items.iter().map(|logged| to_raw(&EventResource::new(logged)));
+        let items = page.items.iter().map(|logged| to_json(&EventResource::new(logged)));
         Ok(Listing { items: items.collect(), next: last.filter(|_| page.more) })
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::annotations::AnnotationsPatch;
 use crate::domain::event::{Event, Kind, Verb};
 use crate::domain::id::{LeaseId, PoolId, SubnetId};
 use crate::domain::lease::Lease;
-use crate::domain::resource::{LeaseResource, to_raw};
+use crate::domain::resource::{LeaseResource, to_json, to_raw};
 use crate::domain::subnet::Subnet;
 use crate::limits::PATCH_ATTEMPTS_MAX;
 use crate::store::change::{Change, Effect};
@@ -49,7 +49,7 @@ impl Ipam {
                 }
             };
             // None: deleted since the page was read, and the lease with it.
-            items.extend(subnet.map(|subnet| to_raw(&LeaseResource::new(lease, &subnet))));
+            items.extend(subnet.map(|subnet| to_json(&LeaseResource::new(lease, &subnet))));
         }
         let last = page.items.last().map(|lease| lease.id.to_string());
         Ok(Listing { items, next: last.filter(|_| page.more) })
@@ -73,11 +73,11 @@ impl Ipam {
             let (before, subnet, pool) = self.read_lease(id).await?;
             ask.condition.check(before.revision)?;
             let after = before.patched(patch.clone(), self.shared().clock.now())?;
-            let data = LeaseResource::new(&after, &subnet);
+            let data = to_raw(&LeaseResource::new(&after, &subnet));
             let parents = (pool, Some(subnet.id));
             let event = Event {
                 before: Some(to_raw(&LeaseResource::new(&before, &subnet))),
-                ..event((Kind::Lease, Verb::Updated), parents, id, ask.origin.clone(), &data)
+                ..event((Kind::Lease, Verb::Updated), parents, id, ask.origin.clone(), data)
             };
             let effect = Effect::UpdateLease {
                 lease: after.clone(),

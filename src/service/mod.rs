@@ -24,7 +24,7 @@ use crate::actors::handle::{PoolHandle, PoolMessage, Reply, StructureChange, Wis
 use crate::actors::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::event::{Kind, Origin};
-use crate::domain::id::PoolId;
+use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::pool::State;
 use crate::limits::ACTOR_IDLE_LOOK;
 use crate::store::Store;
@@ -89,40 +89,47 @@ impl Ipam {
         self.shared().store.pool(PoolId::MIN).await?;
         tokio::time::timeout(READY_WITHIN, self.shared().writer.fence())
             .await
-            .map_err(|_| Failure::Overloaded { what: "writer" })
+            .map_err(|_| Failure::Overloaded { what: "writer" })??;
+        Ok(())
     }
 
     fn shared(&self) -> &Shared {
         &self.directory.shared
     }
 
-    /// Goes on with the deletions that an earlier run began.
+    /// Goes on with the deletions that an earlier run began, one after the other, while requests are
+    /// served.
     async fn finish_deletions(&self) -> Result<(), Fault> {
-        let (pools, subnets) = self.shared().store.unfinished_deletions().await?;
+        let (pools, mut subnets) = self.shared().store.unfinished_deletions().await?;
+        // These go with their pool.
+        subnets.retain(|subnet| pools.iter().all(|pool| pool.id != subnet.pool));
         let of_pools = pools.into_iter().map(|pool| (pool.id, None));
         let of_subnets = subnets.into_iter().map(|subnet| (subnet.pool, Some(subnet.id)));
-        for (pool, subnet) in of_pools.chain(of_subnets) {
-            let ipam = self.clone();
-            tokio::spawn(async move {
-                let ask = Ask {
-                    origin: Origin { actor: Some("ipam".into()), request_id: None },
-                    ..Ask::default()
-                };
-                let finished = match subnet {
-                    None => ipam.delete_pool(pool, ask).await,
-                    Some(subnet) => ipam.delete_subnet(subnet, ask).await,
-                };
-                match finished {
-                    Ok(()) | Err(Failure::NotFound { .. }) => {
-                        tracing::info!(pool.id = %pool, "a deletion that was begun before is done");
-                    }
-                    Err(failure) => {
-                        tracing::error!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished; ask for it again");
-                    }
-                }
-            });
-        }
+        let unfinished: Vec<_> = of_pools.chain(of_subnets).collect();
+        let ipam = self.clone();
+        tokio::spawn(async move {
+            for (pool, subnet) in unfinished {
+                ipam.finish_deletion(pool, subnet).await;
+            }
+        });
         Ok(())
+    }
+
+    async fn finish_deletion(&self, pool: PoolId, subnet: Option<SubnetId>) {
+        let origin = Origin { actor: Some("ipam".into()), request_id: None };
+        let ask = Ask { origin, ..Ask::default() };
+        let finished = match subnet {
+            None => self.delete_pool(pool, ask).await,
+            Some(subnet) => self.delete_subnet(subnet, ask).await,
+        };
+        match finished {
+            Ok(()) | Err(Failure::NotFound { .. }) => {
+                tracing::info!(pool.id = %pool, "a deletion that was begun before is done");
+            }
+            Err(failure) => {
+                tracing::error!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished; ask for it again");
+            }
+        }
     }
 
     /// The answer that was recorded for the same request.
@@ -164,7 +171,7 @@ impl Ipam {
         };
         // It may have met what the very same request did, which was in flight: an address taken, a
         // range in use. Only what is durable can tell.
-        self.shared().writer.fence().await;
+        self.shared().writer.fence().await.map_err(Failure::OutcomeUnknown)?;
         self.replay(&key).await?.ok_or(failed)
     }
 

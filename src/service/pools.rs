@@ -8,7 +8,7 @@ use crate::actors::structure::{pool_answer, pool_event};
 use crate::domain::event::Verb;
 use crate::domain::id::PoolId;
 use crate::domain::pool::{NewPool, Pool, PoolPatch};
-use crate::domain::resource::{PoolResource, to_raw};
+use crate::domain::resource::{PoolResource, to_json};
 use crate::domain::subnet::Usage;
 use crate::store::change::{Change, Effect};
 use crate::store::query::List;
@@ -64,7 +64,7 @@ impl Ipam {
         self.directory.count(&members).await?;
         let item = |handle: &std::sync::Arc<crate::actors::handle::PoolHandle>| {
             let usage = handle.members.all().iter().map(|member| member.usage()).sum();
-            to_raw(&PoolResource::new(&handle.record.load(), Some(usage)))
+            to_json(&PoolResource::new(&handle.record.load(), Some(usage)))
         };
         let last = page.items.last().map(|pool| pool.id.to_string());
         Ok(Listing { items: handles.iter().map(item).collect(), next: last.filter(|_| page.more) })

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
-use crate::actors::flight::{Release, answer, event, failure, location};
+use crate::actors::flight::{Release, event, failure, location};
 use crate::actors::handle::{Held, PoolHandle, PoolMessage, Reserve, SubnetMessage};
 use crate::domain::annotations::AnnotationsPatch;
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{ReservationId, SubnetId};
 use crate::domain::reservation::{Request, Reservation};
-use crate::domain::resource::{Context, ReservationResource, to_raw};
+use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
 use crate::domain::subnet::Subnet;
 use crate::limits::PATCH_ATTEMPTS_MAX;
 use crate::store::change::{Change, Effect};
@@ -35,27 +37,32 @@ impl InContext {
     }
 
     fn to_event(&self, verb: Verb, origin: Origin) -> Event {
-        let resource = self.resource_of(&self.reservation);
         event(
             (Kind::Reservation, verb),
             (self.pool.id, self.reservation.only_subnet()),
             self.reservation.id,
             origin,
-            &resource,
+            self.resource_of(&self.reservation),
         )
     }
 
     /// Without the context, as events have it.
-    fn resource_of<'a>(&'a self, reservation: &'a Reservation) -> ReservationResource<'a> {
-        ReservationResource::new(reservation, |id| self.subnet(id), None)
+    fn resource_of(&self, reservation: &Reservation) -> Box<RawValue> {
+        to_raw(&ReservationResource::new(reservation, |id| self.subnet(id)))
+    }
+
+    fn to_json(&self) -> String {
+        let pool = self.pool.record.load();
+        let context = Context::new(&pool, self.subnets.iter().map(Arc::as_ref));
+        in_context(&self.resource_of(&self.reservation), &context)
     }
 
     fn to_answer(&self) -> Answer {
-        let pool = self.pool.record.load();
-        let context = Context::new(&pool, self.subnets.iter().map(Arc::as_ref));
-        let resource =
-            ReservationResource::new(&self.reservation, |id| self.subnet(id), Some(context));
-        answer(location(self.reservation.id), self.reservation.revision, &resource)
+        Answer {
+            location: location(self.reservation.id),
+            revision: self.reservation.revision,
+            body: Bytes::from(self.to_json()),
+        }
     }
 }
 
@@ -112,13 +119,9 @@ impl Ipam {
         };
         let page = self.shared().store.reservations(scope, list).await?;
         let last = page.items.last().map(|reservation| reservation.id.to_string());
-        let record = pool.record.load();
         let item = |reservation| {
             let subnets = subnets_of(&pool, &reservation);
-            let in_context = InContext { reservation, pool: Arc::clone(&pool), subnets };
-            let context = Context::new(&record, in_context.subnets.iter().map(Arc::as_ref));
-            let subnet_of = |id| in_context.subnet(id);
-            to_raw(&ReservationResource::new(&in_context.reservation, subnet_of, Some(context)))
+            InContext { reservation, pool: Arc::clone(&pool), subnets }.to_json()
         };
         Ok(Listing {
             items: page.items.into_iter().map(item).collect(),
@@ -140,7 +143,7 @@ impl Ipam {
             let before = current.reservation.clone();
             current.reservation = before.patched(patch.clone(), self.shared().clock.now())?;
             let event = Event {
-                before: Some(to_raw(&current.resource_of(&before))),
+                before: Some(current.resource_of(&before)),
                 ..current.to_event(Verb::Updated, ask.origin.clone())
             };
             let effect = Effect::UpdateReservation(current.reservation.clone());
@@ -184,15 +187,27 @@ impl Ipam {
     /// The permits of the subnets of a reservation, whose actors are to be told when its addresses
     /// are free. A subnet that is being deleted need not be told.
     async fn held(&self, reservation: &Reservation) -> Result<Vec<Held>, Failure> {
-        let mut held = Vec::new();
-        for (id, addresses) in reservation.by_subnet() {
-            match self.directory.admitted_to_subnet(id).await {
-                Ok((subnet, permit)) => held.push(Held { subnet, addresses, permit }),
-                Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
-                Err(failure) => return Err(failure),
+        let groups = reservation.by_subnet();
+        'again: for _ in 0..PATCH_ATTEMPTS_MAX {
+            // Nobody waits for an actor with a permit in hand: another may wait for that permit.
+            let mut running = Vec::new();
+            for (id, addresses) in &groups {
+                match self.directory.subnet(*id).await {
+                    Ok(_) => running.push((*id, addresses)),
+                    Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
             }
+            let mut held = Vec::new();
+            for (id, addresses) in running {
+                let Some((subnet, permit)) = self.directory.try_admitted_to_subnet(id)? else {
+                    continue 'again;
+                };
+                held.push(Held { subnet, addresses: addresses.clone(), permit });
+            }
+            return Ok(held);
         }
-        Ok(held)
+        Err(Failure::Contended)
     }
 
     pub(super) async fn read_reservation(&self, id: ReservationId) -> Result<InContext, Failure> {

@@ -7,7 +7,7 @@ use crate::actors::failure::Failure;
 use crate::actors::handle::{Member, Wish};
 use crate::actors::structure::subnet_answer;
 use crate::domain::id::{PoolId, SubnetId};
-use crate::domain::resource::{SubnetResource, to_raw};
+use crate::domain::resource::{SubnetResource, to_json};
 use crate::domain::subnet::{NewSubnet, SubnetPatch};
 use crate::store::query::List;
 
@@ -46,7 +46,7 @@ impl Ipam {
             page.items.iter().filter_map(|subnet| pool.members.get(subnet.id)).collect();
         self.directory.count(&members).await?;
         let item = |member: &Arc<Member>| {
-            to_raw(&SubnetResource::new(&member.record.load(), Some(member.usage())))
+            to_json(&SubnetResource::new(&member.record.load(), Some(member.usage())))
         };
         let last = page.items.last().map(|subnet| subnet.id.to_string());
         Ok(Listing { items: members.iter().map(item).collect(), next: last.filter(|_| page.more) })

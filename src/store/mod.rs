@@ -12,6 +12,8 @@ pub mod writer;
 
 pub mod sqlite;
 
+pub mod audit;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,9 +43,10 @@ pub trait Store: Send + Sync + 'static {
     /// when that cannot be said: [`Store::settle`] finds out.
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError>;
 
-    /// After an unknown outcome: makes it known, for good. `true` when the batch is durable,
-    /// `false` when it is not and never will be. Called until it answers, before any other commit.
-    async fn settle(&self, batch: Arc<Batch>) -> Result<bool, Fault>;
+    /// After an unknown outcome: makes it known, for good, of each change in order. `true` when it is
+    /// durable, `false` when it is not and never will be. Called until it answers, before any other
+    /// commit.
+    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault>;
 
     /// Forgets the recorded answers of requests made before `before`; at most `limit` of them.
     /// Answers how many were forgotten.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
-use crate::limits::{BATCH_CHANGES_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{BATCH_CHANGES_MAX, FENCE_WAIT_MAX, WRITER_QUEUE_MAX};
 use crate::store::Store;
 use crate::store::batch::{Closed, cut};
 use crate::store::change::{Batch, Change};
@@ -63,6 +63,13 @@ enum Item {
     Stop(oneshot::Sender<()>),
 }
 
+/// Waits until what was handed in before it is settled.
+struct Fence {
+    /// Changes in front of it that wait to be committed.
+    ahead: usize,
+    passed: oneshot::Sender<()>,
+}
+
 struct Pending {
     change: Change,
     completion: Completion,
@@ -87,6 +94,7 @@ impl Writer {
             fences: Vec::new(),
             stopping: Vec::new(),
             last_commit_at: Timestamp::MIN,
+            failing: false,
         };
         tokio::spawn(writer.run());
         Self { queue }
@@ -119,11 +127,20 @@ impl Writer {
     }
 
     /// Waits until every change that was handed in before is durable, or known not to be.
-    pub async fn fence(&self) {
+    ///
+    /// # Errors
+    /// When that takes longer than [`FENCE_WAIT_MAX`], or the writer is gone.
+    pub async fn fence(&self) -> Result<(), Fault> {
         let (sender, passed) = oneshot::channel();
-        if self.queue.send(Item::Fence(sender)).await.is_ok() {
-            // An error means that the writer has stopped: nothing is in flight.
-            let _ = passed.await;
+        let passing = async {
+            self.queue.send(Item::Fence(sender)).await.ok()?;
+            passed.await.ok()
+        };
+        let what = "waiting for earlier commits";
+        match tokio::time::timeout(FENCE_WAIT_MAX, passing).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(Fault::new(what, "the writer is gone")),
+            Err(_) => Err(Fault::new(what, "they take too long")),
         }
     }
 
@@ -144,9 +161,11 @@ struct Loop {
     items: mpsc::Receiver<Item>,
     /// Taken from the queue and not yet committed; at most one batch.
     waiting: VecDeque<Pending>,
-    fences: Vec<oneshot::Sender<()>>,
+    fences: Vec<Fence>,
     stopping: Vec<oneshot::Sender<()>>,
     last_commit_at: Timestamp,
+    /// The last commit failed: said once, and again when one succeeds.
+    failing: bool,
 }
 
 impl Loop {
@@ -173,8 +192,9 @@ impl Loop {
             }
             received.drain(..).for_each(|item| self.accept(item));
             self.commit_next().await;
-            if self.waiting.is_empty() {
-                tell_waiting(&mut self.fences);
+            for fence in self.fences.extract_if(.., |fence| fence.ahead == 0) {
+                // Who no longer waits need not be told.
+                let _ = fence.passed.send(());
             }
         }
         tell_waiting(&mut self.stopping);
@@ -183,7 +203,9 @@ impl Loop {
     fn accept(&mut self, item: Item) {
         match item {
             Item::Change(pending) => self.waiting.push_back(pending),
-            Item::Fence(fence) => self.fences.push(fence),
+            Item::Fence(passed) => {
+                self.fences.push(Fence { ahead: self.waiting.len(), passed });
+            }
             Item::Stop(stopped) => {
                 self.items.close();
                 self.stopping.push(stopped);
@@ -199,6 +221,7 @@ impl Loop {
         }
         let (changes, mut completions): (Vec<Change>, Vec<Completion>) =
             self.waiting.drain(..count).map(|pending| (pending.change, pending.completion)).unzip();
+        self.settled(count);
         self.last_commit_at = self.last_commit_at.max(self.clock.now());
         let at = self.last_commit_at;
         let batch = Arc::new(Batch { changes, at, answers_since: self.answers_since(at) });
@@ -209,46 +232,63 @@ impl Loop {
         self.metrics.commit(count, closed.as_str(), outcome_name(&outcome), took);
         match outcome {
             Ok(verdicts) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("commits succeed again");
+                }
                 for (completion, verdict) in completions.iter_mut().zip(verdicts) {
                     completion(verdict.map_or_else(Verdict::Refused, |()| Verdict::Done));
                 }
             }
             Err(CommitError::NotDone(fault)) => {
-                tracing::error!(batch.changes = count, error = %fault, "a commit failed; nothing was written");
+                self.tell_of_failure(&fault, "commits fail; nothing is written");
                 tell_all(&mut completions, &Verdict::NotDone(fault));
             }
             Err(CommitError::Unknown(fault)) => {
-                tracing::error!(batch.changes = count, error = %fault, "the outcome of a commit is unknown");
+                self.tell_of_failure(&fault, "the outcome of a commit is unknown");
                 tell_all(&mut completions, &Verdict::Unknown(fault));
-                let verdict = self.settle(&batch).await;
-                tell_all(&mut completions, &verdict);
+                for (completion, made) in completions.iter_mut().zip(self.settle(&batch).await) {
+                    completion(if made { Verdict::Done } else { Verdict::NotDone(not_made()) });
+                }
             }
         }
     }
 
     /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
     /// nobody's to say.
-    async fn settle(&mut self, batch: &Arc<Batch>) -> Verdict {
+    async fn settle(&mut self, batch: &Arc<Batch>) -> Vec<bool> {
         let (mut pause, pause_max) = SETTLE_PAUSE;
         loop {
             match self.store.settle(Arc::clone(batch)).await {
-                Ok(true) => {
-                    tracing::warn!("the unknown commit is durable after all");
-                    return Verdict::Done;
-                }
-                Ok(false) => {
-                    tracing::warn!("the unknown commit was not made");
-                    return Verdict::NotDone(Fault::new(
-                        "committing",
-                        "it was found not to be made",
-                    ));
+                Ok(made) => {
+                    let count = made.iter().filter(|made| **made).count();
+                    tracing::warn!(
+                        batch.changes = made.len(),
+                        batch.made = count,
+                        "the outcome of the commit is known"
+                    );
+                    return made;
                 }
                 Err(fault) => {
-                    tracing::warn!(error = %fault, "the unknown commit cannot be settled yet");
+                    tracing::warn!(error = %fault, "the outcome of the commit cannot be known yet");
                     self.refuse_for(pause).await;
                     pause = (pause * 2).min(pause_max);
                 }
             }
+        }
+    }
+
+    /// Says that commits fail, when they did not before: a store that is down would else fill the log
+    /// with every batch.
+    fn tell_of_failure(&mut self, fault: &Fault, what: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(error = %fault, "{what}");
+        }
+    }
+
+    /// Tells the fences that the first `count` changes wait no longer.
+    fn settled(&mut self, count: usize) {
+        for fence in &mut self.fences {
+            fence.ahead = fence.ahead.saturating_sub(count);
         }
     }
 
@@ -257,6 +297,7 @@ impl Loop {
         let refusal = Fault::new("committing", "the outcome of an earlier commit is not known yet");
         let end = tokio::time::Instant::now() + pause;
         loop {
+            self.settled(self.waiting.len());
             for mut refused in self.waiting.drain(..) {
                 (refused.completion)(Verdict::NotDone(refusal.clone()));
             }
@@ -292,6 +333,10 @@ impl Closed {
             Self::Rows => "rows",
         }
     }
+}
+
+fn not_made() -> Fault {
+    Fault::new("committing", "it was found not to be made")
 }
 
 fn tell_all(completions: &mut [Completion], verdict: &Verdict) {

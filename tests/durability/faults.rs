@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipam::actors::ask::{Answer, Ask};
 use ipam::actors::failure::Failure;
-use ipam::cli::check::check;
 use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
 use ipam::domain::event::LoggedEvent;
@@ -22,6 +21,7 @@ use ipam::domain::reservation::{Request, Reservation};
 use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
+use ipam::store::audit::check;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
@@ -105,9 +105,10 @@ impl Store for FaultyStore {
         }
     }
 
-    async fn settle(&self, _: Arc<Batch>) -> Result<bool, Fault> {
+    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
         self.settle.notified().await;
-        Ok(self.unknown.lock().unwrap().take().expect("an outcome is unknown"))
+        let made = self.unknown.lock().unwrap().take().expect("an outcome is unknown");
+        Ok(vec![made; batch.changes.len()])
     }
 
     async fn forget_answers(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
@@ -172,6 +173,10 @@ impl Store for FaultyStore {
         since: jiff::Timestamp,
     ) -> Result<Option<Recorded>, Fault> {
         self.inner.answer(key, since).await
+    }
+
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        self.inner.answers(after, limit).await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

@@ -8,3 +8,6 @@ mod disk;
 mod faults;
 mod spread;
 mod support;
+
+#[path = "../server/mod.rs"]
+mod server;

@@ -48,3 +48,32 @@ async fn one_of_many_rivals_gets_the_whole() {
     server.stop();
     assert_clean(data.path());
 }
+
+/// 64 subnets of two addresses each, and as many requests as addresses at once: each gets one, though
+/// all of them ask for the first at first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_on_small_subnets_gets_every_address() {
+    const SUBNETS: usize = 64;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut client = server.connect().await;
+    let pool = client.new_pool().await;
+    for net in 0..SUBNETS {
+        client.new_subnet(&pool, &format!("10.0.{net}.0/30")).await;
+    }
+    let path = format!("/pools/{pool}/reservations");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..SUBNETS * 2 {
+        let (mut client, path) = (server.connect().await, path.clone());
+        tasks.spawn(async move { client.post(&path, &json!({})).await });
+    }
+    let responses = tasks.join_all().await;
+    for response in &responses {
+        assert_eq!(response.status, StatusCode::CREATED, "{}", response.body);
+    }
+    assert_unique(&responses.iter().flat_map(|r| addresses(&r.body)).collect::<Vec<_>>());
+    let more = client.post(&path, &json!({})).await;
+    assert_eq!((more.status, more.code()), (StatusCode::CONFLICT, "exhausted"));
+    server.stop();
+    assert_clean(data.path());
+}

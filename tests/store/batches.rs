@@ -103,17 +103,17 @@ pub async fn an_outcome_is_settled_by_what_is_there(bed: &mut Bed) {
     let changes = |text: &str| vec![reserve(&reservation(&subnet, &[text]), &[&subnet])];
     let made = batch(now(), changes("10.0.0.1"));
     assert_eq!(bed.store().commit(Arc::clone(&made)).await.unwrap(), [Ok(())]);
-    assert!(bed.store().settle(Arc::clone(&made)).await.unwrap());
+    assert_eq!(bed.store().settle(Arc::clone(&made)).await.unwrap(), [true]);
     let refused = batch(now(), changes("10.0.0.1"));
     assert!(bed.store().commit(Arc::clone(&refused)).await.unwrap()[0].is_err());
     let never = batch(now(), changes("10.0.0.2"));
     let before = bed.contents().await;
     for unmade in [refused, never] {
-        assert!(!bed.store().settle(unmade).await.unwrap());
+        assert_eq!(bed.store().settle(unmade).await.unwrap(), [false]);
     }
     assert_eq!(bed.contents().await, before);
     bed.reopen();
-    assert!(bed.store().settle(made).await.unwrap());
+    assert_eq!(bed.store().settle(made).await.unwrap(), [true]);
     assert_eq!(bed.contents().await, before);
 }
 

@@ -93,7 +93,7 @@ pub async fn addresses_of_both_families_are_kept_exactly(bed: &mut Bed) {
         assert_eq!(bed.leased(&subnet).await, addresses);
         for lease in &written.leases {
             let query = LeaseQuery { address: Some(lease.address), ..all_leases(9) };
-            assert_eq!(bed.leases(query).await, [lease.clone()]);
+            assert_eq!(bed.leases(query).await, std::slice::from_ref(lease));
         }
     }
 }

@@ -80,7 +80,7 @@ pub async fn filters_find_what_carries_every_label(bed: &mut Bed) {
     let (first, second) = (&reservations[0], &reservations[1]);
     for scope in [Scope::Pool(owner.id), Scope::Subnet(subnet.id)] {
         let tagged = label("tag", "t");
-        assert_eq!(found(bed, scope, &[tagged.clone()]).await, [first.id, second.id]);
+        assert_eq!(found(bed, scope, std::slice::from_ref(&tagged)).await, [first.id, second.id]);
         assert_eq!(found(bed, scope, &[tagged, label("tag", "w")]).await, [second.id]);
         let listed = [label("metadata", "a"), label("metadata", "b")];
         assert_eq!(found(bed, scope, &listed).await, [first.id, second.id]);

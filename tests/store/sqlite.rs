@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use ipam::cli::check::check;
+use ipam::store::audit::check;
 use ipam::store::sqlite::{OpenError, SqliteStore};
 use rusqlite::Connection;
 

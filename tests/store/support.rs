@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use ipam::cli::check::check;
 use ipam::domain::annotations::{Annotations, Label};
 use ipam::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
@@ -17,6 +16,7 @@ use ipam::domain::resource::{
 };
 use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet};
 use ipam::store::Store;
+use ipam::store::audit::check;
 use ipam::store::change::{Batch, Change, Effect, Recorded, RequestKey};
 use ipam::store::error::Refusal;
 use ipam::store::query::{EventQuery, LeaseQuery, List, Scope};
@@ -402,7 +402,7 @@ fn subnet_change(effect: Effect, verb: Verb, subnet: &Subnet) -> Change {
 }
 
 fn reservation_change(effect: Effect, verb: Verb, reservation: &Reservation) -> Change {
-    let data = ReservationResource::new(reservation, |_| Some(&*SOME_SUBNET), None);
+    let data = ReservationResource::new(reservation, |_| Some(&*SOME_SUBNET));
     let parents = (reservation.pool, reservation.only_subnet());
     change(effect, event((Kind::Reservation, verb), parents, reservation.id, &data))
 }

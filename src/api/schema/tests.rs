@@ -16,10 +16,11 @@ use crate::domain::pool::NewPool;
 use crate::domain::reservation::Request;
 use crate::domain::resource::{
     Context as ContextOf, EventResource, LeaseResource, PoolResource, ReservationResource,
-    SubnetResource, to_raw,
+    SubnetResource, in_context, to_raw,
 };
 use crate::domain::subnet::{Layout, NewSubnet, Span, Usage as UsageOf};
 use crate::domain::{pool, subnet};
+use crate::limits::{EXCLUDED_RANGES_MAX, NAME_BYTES_MAX, RESERVATION_ADDRESSES_MAX, TAGS_MAX};
 
 use super::super::error::Code;
 use super::super::{body, leases, pools, reservations, subnets};
@@ -83,9 +84,9 @@ fn answers_have_the_documented_members() {
     check::<super::Subnet>(&SubnetResource::new(&subnet, Some(usage)));
     check::<super::Lease>(&LeaseResource::new(&reservation.leases[0], &subnet));
     check::<super::Context>(&context);
-    let resource = ReservationResource::new(&reservation, |_| Some(&subnet), Some(context));
+    let resource = to_raw(&ReservationResource::new(&reservation, |_| Some(&subnet)));
+    let resource: Value = serde_json::from_str(&in_context(&resource, &context)).unwrap();
     check::<super::Reservation>(&resource);
-    let resource: Value = serde_json::from_str(to_raw(&resource).get()).unwrap();
     check::<super::ContextEntry>(&resource["context"]["pool"]);
     let resource: Value =
         serde_json::from_str(to_raw(&PoolResource::new(&pool, Some(usage))).get()).unwrap();
@@ -138,4 +139,17 @@ fn requests_take_the_documented_members() {
     accepts::<super::ReservationRequest, reservations::ReservationBody>();
     accepts::<super::LeaseDescription, reservations::DescribedLease>();
     accepts::<super::Lease, leases::LeasePatchBody>();
+}
+
+#[test]
+fn documented_bounds_are_the_ones_that_hold() {
+    for shape in [shape::<super::Pool>(), shape::<super::Subnet>(), shape::<super::Lease>()] {
+        assert_eq!(shape["properties"]["name"]["maxLength"], NAME_BYTES_MAX);
+        assert_eq!(shape["properties"]["tags"]["maxItems"], TAGS_MAX);
+    }
+    let subnet = shape::<super::Subnet>();
+    assert_eq!(subnet["properties"]["excluded"]["maxItems"], EXCLUDED_RANGES_MAX);
+    let request = shape::<super::ReservationRequest>();
+    assert_eq!(request["properties"]["count"]["maximum"], RESERVATION_ADDRESSES_MAX);
+    assert_eq!(request["properties"]["leases"]["maxItems"], RESERVATION_ADDRESSES_MAX);
 }

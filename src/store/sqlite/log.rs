@@ -1,4 +1,4 @@
-//! Reading the event log.
+//! The event log: where it ends, and reading it.
 //!
 //! A time is found by bisection over positions. A resource, or else a rare kind, has an index; the
 //! other conditions are checked on each event that is left.
@@ -12,6 +12,25 @@ use crate::store::query::{EventQuery, Page};
 use super::rows::{self, EVENT, Time};
 use super::select::{Select, first};
 
+/// The end of the event log. The writer counts positions from it, and never uses one twice.
+#[derive(Clone, Copy, Debug)]
+pub struct LogEnd {
+    pub next_position: u64,
+    pub last_at: Timestamp,
+}
+
+impl LogEnd {
+    pub fn read(conn: &Connection) -> Result<Self> {
+        let last = "SELECT position, at FROM events ORDER BY position DESC LIMIT 1";
+        let last: Option<(u64, Time)> =
+            first(conn, last, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(last
+            .map_or(Self { next_position: 1, last_at: Timestamp::MIN }, |(position, Time(at))| {
+                Self { next_position: position + 1, last_at: at }
+            }))
+    }
+}
+
 pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>> {
     let rare = query.kind.is_some_and(|kind| kind != Kind::Reservation);
     // The condition of the index of rare kinds is repeated to have it used.
@@ -21,7 +40,8 @@ pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>
         None => "events WHERE TRUE",
     };
     let mut select = Select::new(format!("SELECT {EVENT} FROM {source}"), "position");
-    select.after_id(Some(query.after));
+    // No position is greater than a signed integer can be.
+    select.after_id(Some(query.after.min(i64::MAX.cast_unsigned())));
     if let Some(since) = query.since {
         select.and("position >= ?", first_position_at(conn, since)?);
     }

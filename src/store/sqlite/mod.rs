@@ -203,7 +203,7 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn settle(&self, batch: Arc<Batch>) -> Result<bool, Fault> {
+    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
         let outcome = self.writer.run(move |writer| writer.settle(&batch)).await;
         outcome.unwrap_or_else(|no_answer| Err(Fault::new("settling", no_answer)))
     }

@@ -4,13 +4,17 @@
 //! everything is rolled back and applied again with a savepoint around each change, so that just
 //! the refused ones vanish.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
+use crate::domain::id::EventId;
 use crate::store::change::Batch;
 use crate::store::error::{CommitError, Fault, Refusal};
 
-use super::apply::{Apply, LogEnd, Stop};
+use super::apply::{Apply, Stop};
+use super::log::LogEnd;
 use super::rows::Time;
 use super::schema::VERSION;
 
@@ -26,15 +30,7 @@ impl Writer {
     /// # Errors
     /// When the end of the event log cannot be read.
     pub fn new(conn: Connection) -> rusqlite::Result<Self> {
-        let last = "SELECT position, at FROM events ORDER BY position DESC LIMIT 1";
-        let mut log = LogEnd { next_position: 1, last_at: Timestamp::MIN };
-        conn.prepare(last)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.try_for_each(
-            |last| {
-                let (position, Time(at)): (u64, Time) = last?;
-                log = LogEnd { next_position: position + 1, last_at: at };
-                Ok::<_, rusqlite::Error>(())
-            },
-        )?;
+        let log = LogEnd::read(&conn)?;
         Ok(Self { conn, log })
     }
 
@@ -74,28 +70,21 @@ impl Writer {
     /// whole and with valid checksums: recovery after a crash would take them for committed. A
     /// further commit is written over the first of them. The checksums are a chain, so none of
     /// those that follow counts any more.
-    pub fn settle(&mut self, batch: &Batch) -> Result<bool, Fault> {
+    pub fn settle(&mut self, batch: &Batch) -> Result<Vec<bool>, Fault> {
         let fault = |error: rusqlite::Error| Fault::new("settling an unknown outcome", error);
-        if self.holds_any(batch).map_err(fault)? {
-            return Ok(true);
-        }
         // Writes the first page as it is.
         self.conn.pragma_update(None, "user_version", VERSION).map_err(fault)?;
-        Ok(false)
+        self.log = LogEnd::read(&self.conn).map_err(fault)?;
+        self.made(batch).map_err(fault)
     }
 
-    /// Whether an event of `batch` is the last of the log, or near it: no other commit came after.
-    fn holds_any(&self, batch: &Batch) -> rusqlite::Result<bool> {
+    /// Which changes of the last batch stand in the log: no other commit came after.
+    fn made(&self, batch: &Batch) -> rusqlite::Result<Vec<bool>> {
         let last = "SELECT id FROM events ORDER BY position DESC LIMIT ?";
         let mut last = self.conn.prepare_cached(last)?;
-        let mut rows = last.query([batch.changes.len()])?;
-        while let Some(row) = rows.next()? {
-            let id = row.get(0)?;
-            if batch.changes.iter().any(|change| change.event.id == id) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let last = last.query_map([batch.changes.len()], |row| row.get(0))?;
+        let last: HashSet<EventId> = last.collect::<Result<_, _>>()?;
+        Ok(batch.changes.iter().map(|change| last.contains(&change.event.id)).collect())
     }
 
     /// See [`crate::store::Store::forget_answers`].

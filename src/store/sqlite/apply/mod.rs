@@ -9,7 +9,6 @@ mod subnets;
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
 
 use crate::domain::annotations::Annotations;
@@ -22,14 +21,8 @@ use crate::store::change::{Batch, Change, Effect, Recorded};
 use crate::store::error::Refusal;
 
 use super::insert::{Appended, insert};
+use super::log::LogEnd;
 use super::rows::{self, Time};
-
-/// The end of the event log. Positions are counted here and never used twice.
-#[derive(Clone, Copy, Debug)]
-pub struct LogEnd {
-    pub next_position: u64,
-    pub last_at: Timestamp,
-}
 
 /// Why a change was not applied.
 pub enum Stop {

@@ -1,0 +1,16 @@
+//! The API over real HTTP, against the real program.
+
+mod bad_input;
+mod client;
+mod events;
+mod health;
+mod idempotency;
+mod leases;
+mod original_client;
+mod pools;
+mod reservations;
+mod subnets;
+mod tour;
+
+#[path = "../server/mod.rs"]
+mod server;

@@ -1,0 +1,141 @@
+//! The program as an operator meets it: its first line, its sentences, its exit codes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+fn ipam() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipam"));
+    command.env("IPAM_LOG", "warn").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// `ipam serve` on a port of its own choice; ended by `kill -9` when dropped.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(data: &Path) -> Self {
+        let mut command = ipam();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--bench-route", "--data"]).arg(data);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").expect("the first line");
+        Self { address: address.to_owned(), child }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command ends with this exit code, and says this on stderr in one line.
+fn refused(command: &mut Command, code: i32, sentence: &str) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(code), "{stderr}");
+    assert!(stdout.is_empty());
+    assert!(stderr.contains(sentence), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn both_signals_end_it_with_success_though_a_connection_idles() {
+    for signal in ["TERM", "INT"] {
+        let data = tempfile::tempdir().unwrap();
+        let server = Serving::start(data.path());
+        let mut idle = TcpStream::connect(&server.address).unwrap();
+        idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut first = [0];
+        idle.read_exact(&mut first).unwrap();
+        server.signal(signal);
+        assert!(server.wait().success(), "SIG{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_answers_that_are_owed() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let data = tempfile::tempdir().unwrap();
+        let server = Serving::start(data.path());
+        let mut owed = TcpStream::connect(&server.address).unwrap();
+        let head = "POST /pools HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        write!(owed, "{head}Content-Length: 10\r\nExpect: 100-continue\r\n\r\n").unwrap();
+        // The interim answer says that the request is being served.
+        let mut first = [0];
+        owed.read_exact(&mut first).unwrap();
+        server.signal(signal);
+        // The first one is taken when nobody is let in any more.
+        while TcpStream::connect(&server.address).is_ok() {
+            std::thread::yield_now();
+        }
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(code));
+    }
+}
+
+#[test]
+fn what_cannot_be_started_says_why_in_one_line() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Serving::start(data.path());
+    let address = server.address.as_str();
+    let other = tempfile::tempdir().unwrap();
+    let serve = |listen: &str, data: &Path| {
+        let mut command = ipam();
+        command.args(["serve", "--listen", listen, "--data"]).arg(data);
+        command
+    };
+    refused(&mut serve("127.0.0.1:0", data.path()), 1, "ipam: cannot open the store in ");
+    refused(&mut serve(address, other.path()), 1, &format!("cannot listen on {address}"));
+    refused(ipam().args(["check", "--data"]).arg(data.path()), 1, "cannot open the store in ");
+    refused(ipam().args(["check", "--data", "nowhere"]), 1, "there is no store in nowhere");
+    refused(ipam().args(["serve", "--workers", "0"]), 1, "workers is 0, not within 1 to 512");
+    refused(ipam().args(["serve", "--config", "nowhere.toml"]), 1, "cannot read nowhere.toml");
+}
+
+#[test]
+fn a_load_leaves_no_duplicate_and_a_store_that_is_in_order() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Serving::start(data.path());
+    let url = format!("http://{}", server.address);
+    let bench = |args: &[&str]| {
+        let output = ipam().args(["bench", &url, "--json", "--clients", "8"]).args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+
+    // Of the 254 addresses of a /24 half are taken before, so that 127 are left for one round.
+    let full = ["--requests", "200", "--prefix", "24", "--fill", "50", "--rounds", "1"];
+    let report = bench(&[&full[..], &["--baseline"]].concat());
+    assert_eq!(report["verdict"]["addresses"], 127, "{report}");
+    assert_eq!(report["verdict"]["refused"], 200 - 127, "{report}");
+    assert!(report["ratio"]["all"].as_f64().unwrap() > 0.0);
+    let report = bench(&["--requests", "200", "--mode", "mixed", "--ipv6", "--count", "3"]);
+    assert_eq!(report["verdict"]["acknowledged"], 200, "{report}");
+    let report = bench(&["--requests", "200", "--mode", "read", "--rounds", "1"]);
+    assert_eq!(report["statuses"]["200"], 200, "{report}");
+
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let check = ipam().args(["check", "--data"]).arg(data.path()).output().unwrap();
+    let text = String::from_utf8(check.stdout).unwrap();
+    assert!(check.status.success() && text.contains("every invariant holds"), "{text}");
+}
