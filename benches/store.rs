@@ -110,7 +110,8 @@ fn event(
 
 fn batch_of(changes: Vec<Change>) -> Arc<Batch> {
     let (at, answers_since) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
-    Arc::new(Batch { changes, at, answers_since })
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    Arc::new(Batch { changes, at, answers_since, give_up_at })
 }
 
 /// CPU time of this process so far, all threads, user and system; zero where the system does not say.

@@ -26,6 +26,11 @@ pub enum Failure {
     /// Live leases lie outside of what the subnet would become; some of them.
     #[error("live leases would lie outside of the subnet, or on its gateway or exclusions")]
     Occupied { leases: Vec<LeaseId> },
+    /// The store cannot keep so much in one piece.
+    #[error(
+        "the resource with its event takes {bytes} bytes, more than the {bytes_max} that the store can keep in one piece"
+    )]
+    TooLarge { bytes: usize, bytes_max: usize },
     /// `If-Match` names another revision than the current one.
     #[error("the current revision is {current}, another one was expected")]
     PreconditionFailed { current: u64 },

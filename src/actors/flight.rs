@@ -199,6 +199,9 @@ pub fn failure(verdict: Verdict) -> Failure {
         Verdict::Unknown(fault) => Failure::OutcomeUnknown(fault),
         Verdict::Refused(Refusal::Answered) => Failure::AnsweredBefore,
         Verdict::Refused(Refusal::Occupied(leases)) => Failure::Occupied { leases },
+        Verdict::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
+            Failure::TooLarge { bytes, bytes_max }
+        }
         Verdict::Refused(
             Refusal::Stale | Refusal::Taken(_) | Refusal::NotFound | Refusal::Deleting,
         )

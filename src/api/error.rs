@@ -185,6 +185,9 @@ impl From<Failure> for Problem {
                 (Code::Deleting, Members::Resource { kind, id }, None)
             }
             Failure::Occupied { leases } => (Code::Occupied, Members::Occupied { leases }, None),
+            Failure::TooLarge { .. } => {
+                (Code::TooLarge, Members::Field { field: "metadata".into() }, None)
+            }
             Failure::PreconditionFailed { current } => {
                 (Code::PreconditionFailed, Members::Revision { current }, None)
             }

@@ -1,6 +1,8 @@
 //! What is written: one [`Change`] is one effect, its event, and what to answer when the same
 //! request comes again. All of it is committed or none.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -21,6 +23,9 @@ pub struct Batch {
     /// Answers recorded before this count as forgotten, also where they are still stored: a change
     /// records its own in their place.
     pub answers_since: Timestamp,
+    /// When those who wait for it lose patience: a store that can wait for its servers, or try again,
+    /// does so until then.
+    pub give_up_at: Instant,
 }
 
 /// One durable change.

@@ -22,6 +22,11 @@ pub enum Refusal {
     /// Something is still in it; some of the leases that are.
     #[error("it holds leases")]
     Occupied(Vec<LeaseId>),
+    /// It is more than the store can keep in one piece; in bytes.
+    #[error(
+        "it takes {bytes} bytes, more than the {bytes_max} that the store can keep in one piece"
+    )]
+    TooLarge { bytes: usize, bytes_max: usize },
     /// An answer is recorded for this key already.
     #[error("the request was answered before")]
     Answered,

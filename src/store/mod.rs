@@ -29,7 +29,7 @@ use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
 use change::{Batch, Recorded, RequestKey};
 use error::{CommitError, Fault, Refusal};
-use query::{EventQuery, LeaseQuery, List, Page, Scope};
+use query::{EventQuery, LeaseQuery, List, News, Page, Scope};
 
 /// A durable store. Reads answer [`Fault`] when the store cannot be asked.
 #[async_trait]
@@ -79,8 +79,25 @@ pub trait Store: Send + Sync + 'static {
     /// entry.
     async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault>;
 
+    /// Which of these addresses of a subnet are leased, in any order.
+    async fn leased_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault>;
+
     /// The event log in order of position.
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault>;
+    /// Removes events that were committed before `before`, the oldest first and about `limit` of
+    /// them; the last one of the log always stays, so that no position is used twice. Answers how
+    /// many were removed.
+    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault>;
+    /// Whether other instances may write to this store.
+    fn is_shared(&self) -> bool;
+    /// The position of the last event of the log; 0 when it is empty.
+    async fn log_end(&self) -> Result<u64, Fault>;
+    /// What other instances committed after a position, in order, as much of it as is read at once.
+    async fn news(&self, after: u64) -> Result<News, Fault>;
     /// The answer recorded for a request, unless it was recorded before `since`.
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault>;
     /// Every recorded answer in order of the keys, beginning after the given one.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::domain::annotations::Label;
-use crate::domain::event::{Kind, Verb};
+use crate::domain::event::{Kind, LoggedEvent, Verb};
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 
 /// One page of a list that is ordered by id.
@@ -68,4 +68,14 @@ pub struct EventQuery {
     pub since: Option<Timestamp>,
     /// Before this time.
     pub until: Option<Timestamp>,
+}
+
+/// Some of the events that other instances committed.
+#[derive(Clone, Debug)]
+pub struct News {
+    pub events: Vec<LoggedEvent>,
+    /// The log was looked through up to here.
+    pub position: u64,
+    /// There is more after it.
+    pub more: bool,
 }

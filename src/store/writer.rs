@@ -30,6 +30,9 @@ const FORGET_STEP: usize = 1000;
 /// The first and the longest pause between two attempts to settle an unknown outcome.
 const SETTLE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// How long a store may try to commit a batch.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What became of a change.
 #[derive(Clone, Debug)]
 pub enum Verdict {
@@ -224,7 +227,9 @@ impl Loop {
         self.settled(count);
         self.last_commit_at = self.last_commit_at.max(self.clock.now());
         let at = self.last_commit_at;
-        let batch = Arc::new(Batch { changes, at, answers_since: self.answers_since(at) });
+        let give_up_at = Instant::now() + COMMIT_TIMEOUT;
+        let answers_since = self.answers_since(at);
+        let batch = Arc::new(Batch { changes, at, answers_since, give_up_at });
 
         let begun = Instant::now();
         let outcome = self.store.commit(Arc::clone(&batch)).await;

@@ -24,7 +24,7 @@ use ipam::store::Store;
 use ipam::store::audit::check;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
-use ipam::store::query::{EventQuery, LeaseQuery, List, Page, Scope};
+use ipam::store::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::Value;
@@ -163,8 +163,32 @@ impl Store for FaultyStore {
         self.inner.lease_counts(subnets).await
     }
 
+    async fn leased_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        self.inner.leased_among(subnet, addresses).await
+    }
+
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.inner.events(query).await
+    }
+
+    async fn forget_events(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.inner.forget_events(before, limit).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    async fn log_end(&self) -> Result<u64, Fault> {
+        self.inner.log_end().await
+    }
+
+    async fn news(&self, after: u64) -> Result<News, Fault> {
+        self.inner.news(after).await
     }
 
     async fn answer(

@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use ipam::domain::pool::Pool;
-use ipam::store::change::{Batch, Change, Recorded, RequestKey};
+use ipam::store::change::{Change, Recorded, RequestKey};
 use ipam::store::error::Refusal;
 use jiff::Timestamp;
 
-use crate::support::{Bed, annotations, create_pool, now, pool, seconds};
+use crate::support::{Bed, annotations, batch, create_pool, now, pool, seconds};
 
 fn new_pool() -> Pool {
     pool(annotations("", &[], "null"))
@@ -48,8 +50,9 @@ pub async fn an_old_answer_makes_room(bed: &mut Bed) {
     let (first, second, third) = (new_pool(), new_pool(), new_pool());
     bed.done(keyed("k", &first, now())).await;
     let commit = async |since: Timestamp, change: Change| {
-        let batch = Batch { changes: vec![change], at: now(), answers_since: since };
-        bed.store().commit(batch.into()).await.unwrap().remove(0)
+        let mut batch = batch(now(), vec![change]);
+        Arc::get_mut(&mut batch).unwrap().answers_since = since;
+        bed.store().commit(batch).await.unwrap().remove(0)
     };
     // What `answer` shows is what a commit respects.
     assert!(answer(bed, "k", now()).await.is_some());

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use ipam::domain::annotations::{Annotations, Label};
 use ipam::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
@@ -230,7 +231,8 @@ pub fn seconds(count: i64) -> jiff::SignedDuration {
 
 /// Nothing recorded counts as forgotten.
 pub fn batch(at: Timestamp, changes: Vec<Change>) -> Arc<Batch> {
-    Arc::new(Batch { changes, at, answers_since: Timestamp::MIN })
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    Arc::new(Batch { changes, at, answers_since: Timestamp::MIN, give_up_at })
 }
 
 pub fn recorded(key: &str, location: &str, at: Timestamp) -> Recorded {

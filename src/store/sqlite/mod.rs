@@ -40,7 +40,8 @@ use crate::limits::{READ_QUEUE_MAX, READER_THREADS};
 use super::Store;
 use super::change::{Batch, Recorded, RequestKey};
 use super::error::{CommitError, Fault, Refusal};
-use super::query::{EventQuery, LeaseQuery, List, Page, Scope};
+use super::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use log::LogEnd;
 use rows::Time;
 use threads::{NoAnswer, Threads};
 use write::Writer;
@@ -265,8 +266,40 @@ impl Store for SqliteStore {
         self.read("counting leases", move |conn| read::lease_counts(conn, &subnets)).await
     }
 
+    async fn leased_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        let read = move |conn: &Connection| read::leased_among(conn, subnet, addresses);
+        self.read("looking for leased addresses", read).await
+    }
+
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.read("reading the event log", move |conn| log::events(conn, &query)).await
+    }
+
+    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        let what = "forgetting events";
+        let forgotten = self.writer.run(move |writer| writer.forget_events(before, limit)).await;
+        forgotten
+            .map_err(|no_answer| Fault::new(what, no_answer))?
+            .map_err(|error| Fault::new(what, error))
+    }
+
+    /// The lock file keeps every other process out.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn log_end(&self) -> Result<u64, Fault> {
+        let end = self.read("looking for the end of the event log", LogEnd::read).await?;
+        Ok(end.next_position - 1)
+    }
+
+    /// There are no others.
+    async fn news(&self, after: u64) -> Result<News, Fault> {
+        Ok(News { events: Vec::new(), position: after, more: false })
     }
 
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {

@@ -165,6 +165,24 @@ pub fn leased_addresses(conn: &Connection, subnet: SubnetId) -> Result<Vec<IpAdd
     all(conn, sql, [subnet], |row| row.get(0).map(from_key))
 }
 
+pub fn leased_among(
+    conn: &Connection,
+    subnet: SubnetId,
+    mut addresses: Vec<IpAddr>,
+) -> Result<Vec<IpAddr>> {
+    let mut leased =
+        conn.prepare_cached("SELECT 1 FROM leases WHERE subnet = ? AND address = ?")?;
+    let mut outcome = Ok(());
+    addresses.retain(|address| {
+        let held = leased.exists((subnet, to_key(*address)));
+        held.unwrap_or_else(|error| {
+            outcome = Err(error);
+            false
+        })
+    });
+    outcome.map(|()| addresses)
+}
+
 pub fn lease_counts(conn: &Connection, subnets: &[SubnetId]) -> Result<HashMap<SubnetId, u64>> {
     let mut count = conn.prepare_cached("SELECT count(*) FROM leases WHERE subnet = ?")?;
     let counted = |id: &SubnetId| Ok((*id, count.query_row([id], |row| row.get(0))?));

@@ -93,6 +93,15 @@ impl Writer {
              (SELECT rowid FROM answers WHERE at < ? ORDER BY at LIMIT ?)";
         self.conn.prepare_cached(forget)?.execute(params![Time(before), limit])
     }
+
+    /// See [`crate::store::Store::forget_events`]: times never decrease, so the old are in front.
+    pub fn forget_events(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+        let forget = "DELETE FROM events WHERE position IN \
+             (SELECT position FROM events WHERE position < ?1 ORDER BY position LIMIT ?2) \
+             AND at < ?3";
+        let last = self.log.next_position - 1;
+        self.conn.prepare_cached(forget)?.execute(params![last, limit, Time(before)])
+    }
 }
 
 type Applied<'conn> = (Transaction<'conn>, Vec<Result<(), Refusal>>, LogEnd);
