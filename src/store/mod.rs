@@ -10,6 +10,7 @@ pub mod query;
 pub mod batch;
 pub mod writer;
 
+pub mod mongo;
 pub mod sqlite;
 
 pub mod audit;
