@@ -42,9 +42,14 @@ wait $!
 /// A replica set; ended when dropped, or with this process.
 pub struct ReplicaSet {
     members: Vec<Member>,
-    databases: AtomicU32,
     /// Dropped after the members.
     root: Option<TempDir>,
+}
+
+/// The name of a database that no other test of this process uses.
+pub fn fresh_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("ipam_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 struct Member {
@@ -86,7 +91,7 @@ impl ReplicaSet {
     /// makes it when it is not there.
     pub async fn at(directory: &Path, port: u16) -> Self {
         std::fs::create_dir_all(directory).expect("the directory can be made");
-        let mut set = Self { members: Vec::new(), databases: AtomicU32::new(0), root: None };
+        let mut set = Self { members: Vec::new(), root: None };
         let options = ["--replSet".to_owned(), "rs0".to_owned()];
         set.add(Port::fixed(port), Some(directory.to_owned()), &options).await;
         set.initiate().await;
@@ -95,8 +100,7 @@ impl ReplicaSet {
 
     async fn launch(members: usize, options: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory can be made");
-        let databases = AtomicU32::new(0);
-        let mut set = Self { members: Vec::new(), databases, root: Some(root) };
+        let mut set = Self { members: Vec::new(), root: Some(root) };
         let member = ["--replSet", "rs0"];
         let options: Vec<String> = member.iter().chain(options).map(ToString::to_string).collect();
         for _ in 0..members {
@@ -155,11 +159,6 @@ impl ReplicaSet {
 
     pub fn address(&self, member: usize) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.members[member].port.number).into()
-    }
-
-    /// The name of a database that nobody has used.
-    pub fn fresh_database(&self) -> String {
-        format!("ipam_{}", self.databases.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A client of the whole set.
