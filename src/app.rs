@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::System;
 use actix_web::HttpServer;
@@ -65,8 +66,12 @@ async fn run(
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
     let store = open_store(&config.data)?;
-    let settings =
-        Settings { idempotency_kept: config.idempotency_kept, actor_threads: config.workers };
+    let settings = Settings {
+        idempotency_kept: config.idempotency_kept,
+        audit_retention: Duration::from_secs(400 * 24 * 60 * 60),
+        commit_timeout: Duration::from_secs(5),
+        actor_threads: config.workers,
+    };
     let ipam = Ipam::start(store, Clock::System, Arc::clone(&metrics), settings)
         .await
         .context("cannot start on what is stored")?;
