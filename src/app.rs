@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -75,8 +76,10 @@ async fn run(
     let ipam = Ipam::start(store, Clock::System, Arc::clone(&metrics), settings)
         .await
         .context("cannot start on what is stored")?;
+    let door = Arc::new(Door::default());
+    door.open(ipam.clone());
 
-    let (server, address) = bind(config, &ipam, &metrics)
+    let (server, address) = bind(config, &door, &metrics)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     listening(address).context("cannot say where it listens")?;
     info!(http.address = %address, store.directory = %config.data.display(), "listening");
@@ -103,12 +106,15 @@ async fn run(
 
 fn bind(
     config: &Config,
-    ipam: &Ipam,
+    door: &Arc<Door>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let baseline = config.bench_route.then(|| Baseline::new(Clock::System)).transpose()?;
-    let api =
-        Api { ipam: ipam.clone(), metrics: Arc::clone(metrics), baseline: baseline.map(Arc::new) };
+    let api = Api {
+        door: Arc::clone(door),
+        metrics: Arc::clone(metrics),
+        baseline: baseline.map(Arc::new),
+    };
     let server = HttpServer::new(move || api::app(api.clone()))
         .workers(config.workers)
         .max_connections(CONNECTIONS_MAX / config.workers)
