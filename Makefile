@@ -7,6 +7,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 LISTEN ?= 127.0.0.1:8000
 DATA ?= data
+DATA_MONGO ?= data-mongo
+PORT_MONGO ?= 27017
 
 DENY_VERSION := 0.20.2
 DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -19,16 +21,28 @@ help: ## List these targets
 run: ## Build and start the service (LISTEN=127.0.0.1:8000 DATA=data)
 	$(CARGO) run --release --locked -- serve --listen $(LISTEN) --data $(DATA)
 
+.PHONY: run-mongo
+run-mongo: servers ## The same on a MongoDB of its own (DATA_MONGO=data-mongo PORT_MONGO=27017)
+	$(CARGO) build --release --locked --bin ipam --example on_mongod
+	target/release/examples/on_mongod $(DATA_MONGO) $(PORT_MONGO) \
+		target/release/ipam serve --listen $(LISTEN)
+
+.PHONY: servers
+servers: ## Fetch the real servers that tests start, into target/servers
+	tests/servers/fetch
+
 .PHONY: test
-test: ## Run every test
+test: servers ## Run every test
 	$(CARGO) test --locked
 
+# What needs a server is in a binary of its own, or in a module of this name.
 .PHONY: test-fast
-test-fast: ## Run the tests that start nothing: unit tests and the rules of the tree
-	$(CARGO) test --locked --lib --bins --test tidy
+test-fast: ## Run the tests that need no server: the embedded store only
+	$(CARGO) test --locked --lib --bins --test tidy --test program --test api --test store \
+		--test durability -- --skip on_mongo
 
 .PHONY: bench
-bench: ## Measure: memory and bitmap in process, then the service over HTTP (minutes)
+bench: servers ## Measure: memory and bitmap in process, then the service over HTTP, on both stores (minutes)
 	$(CARGO) test --release --locked --test memory -- --nocapture
 	$(CARGO) bench --locked
 	benches/service

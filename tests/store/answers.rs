@@ -28,7 +28,7 @@ pub async fn an_answer_is_recorded_with_its_change(bed: &mut Bed) {
     let pool = new_pool();
     assert_eq!(answer(bed, "k", Timestamp::MIN).await, None);
     bed.done(keyed("k", &pool, now())).await;
-    bed.reopen();
+    bed.reopen().await;
     // Found by its key alone: the caller compares what was asked.
     assert_eq!(answer(bed, "k", now()).await, Some(recorded("k", &pool, now())));
     assert_eq!(answer(bed, "k", now() + seconds(1)).await, None);

@@ -53,7 +53,7 @@ pub async fn refused_changes_leave_no_trace_and_disturb_no_other(bed: &mut Bed) 
             Ok(()),
         ]
     );
-    bed.reopen();
+    bed.reopen().await;
     let contents = bed.contents().await;
     assert_eq!((contents.reservations.len(), contents.leases.len()), (3, 4));
     let keys: Vec<&str> = contents.answers.iter().map(|a| a.request.key.as_str()).collect();
@@ -112,7 +112,7 @@ pub async fn an_outcome_is_settled_by_what_is_there(bed: &mut Bed) {
         assert_eq!(bed.store().settle(unmade).await.unwrap(), [false]);
     }
     assert_eq!(bed.contents().await, before);
-    bed.reopen();
+    bed.reopen().await;
     assert_eq!(bed.store().settle(made).await.unwrap(), [true]);
     assert_eq!(bed.contents().await, before);
 }

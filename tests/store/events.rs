@@ -14,7 +14,7 @@ pub async fn every_change_is_logged_in_order(bed: &mut Bed) {
     let (created, updated) = (create_pool(&written), update_pool(&renamed_pool(&written, "n")));
     let ids = [created.event.id, updated.event.id];
     bed.done(created).await;
-    bed.reopen();
+    bed.reopen().await;
     bed.done(updated).await;
     let logged = bed.events(EventQuery::default()).await;
     assert_eq!(logged.iter().map(|logged| logged.position).collect::<Vec<_>>(), [1, 2]);
@@ -106,7 +106,7 @@ pub async fn times_never_run_backwards(bed: &mut Bed) {
             }
         };
         assert_eq!(bed.commit_at(now() + seconds(offset), vec![change]).await, [Ok(())]);
-        bed.reopen();
+        bed.reopen().await;
         let last = bed.events(EventQuery::default()).await.pop().unwrap();
         assert_eq!(last.at, now() + seconds(expected));
     }

@@ -101,7 +101,7 @@ async fn play(bed: &mut Bed, script: &[(Vec<Step>, bool)]) {
         }
         assert_eq!(verdicts, expected);
         if *reopen {
-            bed.reopen();
+            bed.reopen().await;
         }
         model.agrees(bed).await;
     }

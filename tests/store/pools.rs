@@ -10,7 +10,7 @@ pub async fn pools_come_back_as_they_were_created(bed: &mut Bed) {
     let mut written = pool(annotations("a\u{0}b é", &["x", "y"], r#"{"k":[1,2]}"#));
     written.deletion_protection = true;
     bed.done(create_pool(&written)).await;
-    bed.reopen();
+    bed.reopen().await;
     assert_eq!(bed.stored_pool(&written).await, written);
     assert_eq!(bed.store().pool(PoolId::generate()).await.unwrap(), None);
     assert_eq!(bed.refused(create_pool(&written)).await, Refusal::Stale);

@@ -25,7 +25,7 @@ pub async fn reservations_come_back_whole(bed: &mut Bed) {
     let mut written = reservation_with(pool.id, None, &held, own, of_lease);
     written.expires_at = Some(now() + seconds(60));
     bed.done(reserve(&written, &[&v4, &v6])).await;
-    bed.reopen();
+    bed.reopen().await;
     let stored = bed.store().reservation(written.id).await.unwrap();
     assert_eq!(stored, Some(written.clone()));
     for lease in &written.leases {

@@ -65,7 +65,7 @@ fn what_is_no_store_is_refused() {
 /// A store with one of everything.
 async fn laden() -> (tempfile::TempDir, Bed) {
     let dir = tempfile::tempdir().unwrap();
-    let bed = Bed::new(Sqlite::at(dir.path()));
+    let bed = Bed::new(Sqlite::at(dir.path())).await;
     let (owner, subnet) = bed.subnet("10.0.0.0/24").await;
     let held = ["10.0.0.1", "10.0.0.2"].map(|text| (&subnet, text.parse().unwrap()));
     let own = annotations("r", &["t"], "null");
@@ -114,7 +114,7 @@ async fn the_files_of_a_running_store_hold_what_was_answered() {
     for name in ["ipam.db", "ipam.db-wal"] {
         fs::copy(dir.path().join(name), copied.path().join(name)).unwrap();
     }
-    let recovered = Bed::new(Sqlite::at(copied.path()));
+    let recovered = Bed::new(Sqlite::at(copied.path())).await;
     assert_eq!(recovered.contents().await, bed.contents().await);
     assert_eq!(check(recovered.store()).await.unwrap(), []);
 }
@@ -122,7 +122,7 @@ async fn the_files_of_a_running_store_hold_what_was_answered() {
 #[tokio::test]
 async fn nothing_is_left_of_what_was_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let bed = Bed::new(Sqlite::at(dir.path()));
+    let bed = Bed::new(Sqlite::at(dir.path())).await;
     let marked = |name: &str| annotations(name, &["t", "u"], r#"{"k":["v","w"]}"#);
     let mut owner = pool(marked("p"));
     bed.done(create_pool(&owner)).await;

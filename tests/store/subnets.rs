@@ -28,7 +28,7 @@ pub async fn subnets_come_back_as_they_were_created(bed: &mut Bed) {
         bed.done(create_subnet(&subnet, revision)).await;
         written.push(subnet);
     }
-    bed.reopen();
+    bed.reopen().await;
     assert_eq!(bed.store().subnets_of(pool.id).await.unwrap(), written);
     for subnet in &written {
         assert_eq!(bed.store().subnet(subnet.id).await.unwrap().as_ref(), Some(subnet));
@@ -115,7 +115,7 @@ pub async fn unfinished_deletions_are_found_again(bed: &mut Bed) {
     assert_eq!(bed.store().unfinished_deletions().await.unwrap(), (Vec::new(), Vec::new()));
     bed.done(update_subnet(&marked, None)).await;
     bed.done(update_pool(&empty)).await;
-    bed.reopen();
+    bed.reopen().await;
     let unfinished = bed.store().unfinished_deletions().await.unwrap();
     assert_eq!(unfinished, (vec![empty.clone()], vec![marked.clone()]));
     bed.done(delete_subnet(&marked)).await;

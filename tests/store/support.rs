@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use ipam::domain::annotations::{Annotations, Label};
 use ipam::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
@@ -48,8 +49,12 @@ macro_rules! pages {
 }
 
 /// What a store can be opened from, again and again.
-pub trait Backend {
-    fn open(&self) -> Arc<dyn Store>;
+#[async_trait]
+pub trait Backend: Send + Sync {
+    async fn open(&self) -> Arc<dyn Store>;
+
+    /// Removes what is left in the end, where that is not done by dropping this.
+    async fn remove(&self) {}
 }
 
 pub struct Sqlite {
@@ -69,19 +74,21 @@ impl Sqlite {
     }
 }
 
+#[async_trait]
 impl Backend for Sqlite {
-    fn open(&self) -> Arc<dyn Store> {
+    async fn open(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.dir).unwrap())
     }
 }
 
 /// Runs a test on an empty store; when it ends, every invariant must hold.
 pub fn run(backend: impl Backend + 'static, test: impl AsyncFnOnce(&mut Bed)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut bed = Bed::new(backend);
+        let mut bed = Bed::new(backend).await;
         test(&mut bed).await;
         assert_eq!(check(bed.store()).await.unwrap(), []);
+        bed.backend.remove().await;
     });
 }
 
@@ -92,8 +99,8 @@ pub struct Bed {
 }
 
 impl Bed {
-    pub fn new(backend: impl Backend + 'static) -> Self {
-        let store = Some(backend.open());
+    pub async fn new(backend: impl Backend + 'static) -> Self {
+        let store = Some(backend.open().await);
         Self { backend: Box::new(backend), store }
     }
 
@@ -101,9 +108,9 @@ impl Bed {
         Arc::clone(self.store.as_ref().unwrap())
     }
 
-    pub fn reopen(&mut self) {
+    pub async fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(self.backend.open());
+        self.store = Some(self.backend.open().await);
     }
 
     pub async fn commit(&self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {

@@ -1,0 +1,375 @@
+//! Real MongoDB servers in processes of their own: replica sets of one or three members on free
+//! ports of the loopback. Shared by the tests that need one.
+//!
+//! Each mongod has a shell that watches over it: it waits on a pipe that this process holds, and when
+//! the pipe closes it kills mongod and removes its files. So nothing is left behind however this
+//! process ends, also when it is killed and where a static is never dropped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ClientOptions;
+use tempfile::TempDir;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::OnceCell;
+
+/// Where `make servers` puts it.
+const MONGOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/mongod-6.0.5/mongod");
+
+/// What takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `$1` is what is removed in the end, or empty; the rest starts mongod. The pid is said first; then
+/// one line names the signal that ends it and keeps its files, and the end of the pipe kills it.
+const WATCH: &str = r#"
+files=$1; shift
+"$@" < /dev/null > /dev/null 2>&1 &
+trap '' INT TERM HUP
+echo $!
+exec 2> /dev/null
+if read -r signal; then files=; else signal=KILL; fi
+kill -s "$signal" $!
+wait $!
+[ -z "$files" ] || { rm -rf "$files"; rmdir "$(dirname "$files")"; }
+"#;
+
+/// A replica set; ended when dropped, or with this process.
+pub struct ReplicaSet {
+    members: Vec<Member>,
+    /// Dropped after the members.
+    root: Option<TempDir>,
+}
+
+/// The name of a database that no other test of this process uses.
+pub fn fresh_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("ipam_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+struct Member {
+    port: Port,
+    files: PathBuf,
+    /// They are nobody's but the test's.
+    temporary: bool,
+    options: Vec<String>,
+    process: Option<Process>,
+}
+
+impl ReplicaSet {
+    /// Starts one or three members and waits until they can be written to.
+    pub async fn start(members: usize) -> Self {
+        Self::start_with(members, &[]).await
+    }
+
+    /// With more options for each mongod.
+    pub async fn start_with(members: usize, options: &[&str]) -> Self {
+        let mut set = Self::launch(members, options).await;
+        set.initiate().await;
+        set
+    }
+
+    /// The one that all tests of this process share, each with a database of its own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<ReplicaSet> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::start(1)).await
+    }
+
+    /// Starts a mongod that is no member of any set.
+    pub async fn standalone() -> Self {
+        let mut set = Self::launch(0, &[]).await;
+        set.add(Port::free(), None, &[]).await;
+        set
+    }
+
+    /// Starts the only member of a set that lives in a directory, on the port that it always has;
+    /// makes it when it is not there.
+    pub async fn at(directory: &Path, port: u16) -> Self {
+        std::fs::create_dir_all(directory).expect("the directory can be made");
+        let mut set = Self { members: Vec::new(), root: None };
+        let options = ["--replSet".to_owned(), "rs0".to_owned()];
+        set.add(Port::fixed(port), Some(directory.to_owned()), &options).await;
+        set.initiate().await;
+        set
+    }
+
+    async fn launch(members: usize, options: &[&str]) -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut set = Self { members: Vec::new(), root: Some(root) };
+        let member = ["--replSet", "rs0"];
+        let options: Vec<String> = member.iter().chain(options).map(ToString::to_string).collect();
+        for _ in 0..members {
+            set.add(Port::free(), None, &options).await;
+        }
+        set
+    }
+
+    async fn add(&mut self, port: Port, files: Option<PathBuf>, options: &[String]) {
+        let temporary = files.is_none();
+        let files = files.unwrap_or_else(|| {
+            let root = self.root.as_ref().expect("temporary files have a root");
+            root.path().join(self.members.len().to_string())
+        });
+        std::fs::create_dir_all(&files).expect("the directory can be made");
+        let mut member =
+            Member { port, files, temporary, options: options.to_vec(), process: None };
+        member.start().await;
+        self.members.push(member);
+    }
+
+    async fn initiate(&mut self) {
+        let members: Vec<Bson> = (0..self.members.len())
+            .map(|id| Bson::from(doc! { "_id": id as i32, "host": self.address(id).to_string() }))
+            .collect();
+        let settings = doc! {
+            "electionTimeoutMillis": 1000,
+            "heartbeatIntervalMillis": 200,
+            "heartbeatTimeoutSecs": 1,
+        };
+        let config = doc! { "_id": "rs0", "members": members, "settings": settings };
+        let initiated = self.try_command(0, doc! { "replSetInitiate": config }).await;
+        // It may have been made by an earlier run on the same files.
+        if let Err(error) = initiated {
+            assert!(error.contains("AlreadyInitialized"), "the set cannot be made: {error}");
+        }
+        self.primary().await;
+        for member in 0..self.members.len() {
+            self.ready(member).await;
+        }
+    }
+
+    /// A connection string that names all members.
+    pub fn uri(&self) -> String {
+        let hosts: Vec<_> =
+            (0..self.members.len()).map(|at| self.address(at).to_string()).collect();
+        format!("mongodb://{}/?replicaSet=rs0", hosts.join(","))
+    }
+
+    /// The members as `--mongo` takes them.
+    pub fn hosts(&self) -> String {
+        let hosts: Vec<_> =
+            (0..self.members.len()).map(|at| self.address(at).to_string()).collect();
+        hosts.join(",")
+    }
+
+    pub fn address(&self, member: usize) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.members[member].port.number).into()
+    }
+
+    /// A client of the whole set.
+    pub async fn client(&self) -> Client {
+        client(&self.uri()).await
+    }
+
+    pub async fn drop_database(&self, name: &str) {
+        self.client().await.database(name).drop().await.expect("a database can be dropped");
+    }
+
+    /// The member that takes writes; waits until there is one.
+    pub async fn primary(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for member in 0..self.members.len() {
+                if self.members[member].process.is_none() {
+                    continue;
+                }
+                let hello = self.try_command(member, doc! { "hello": 1 }).await;
+                if hello.is_ok_and(|hello| is(&hello, "isWritablePrimary")) {
+                    return member;
+                }
+            }
+            assert!(Instant::now() < deadline, "no member became the primary: {}", self.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a member takes writes or follows the one that does.
+    async fn ready(&self, member: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let hello = self.try_command(member, doc! { "hello": 1 }).await.unwrap_or_default();
+            if is(&hello, "isWritablePrimary") || is(&hello, "secondary") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "member {member} does not follow: {}", self.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `kill -9`; its files stay.
+    pub fn kill(&mut self, member: usize) {
+        self.members[member].process.take().expect("it runs").end("KILL");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) {
+        for member in &mut self.members {
+            if let Some(process) = member.process.take() {
+                process.end("TERM");
+            }
+        }
+    }
+
+    /// Starts a member that was killed, on its files and its port; does not wait for an election.
+    pub async fn restart(&mut self, member: usize) {
+        self.members[member].start().await;
+    }
+
+    /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
+    pub fn signal(&self, member: usize, name: &str) {
+        let process = self.members[member].process.as_ref().expect("it runs");
+        let status = Command::new("kill").args(["-s", name, &process.pid.to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Makes commands fail on the primary: `mode` is how often, `data` which and how.
+    pub async fn fail_commands(&self, mode: impl Into<Bson>, data: Document) {
+        let command =
+            doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
+        self.command(self.primary().await, command).await;
+    }
+
+    /// Ends what [`ReplicaSet::fail_commands`] began; answers how many commands met it.
+    pub async fn fail_no_more(&self) -> i64 {
+        let command = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        let answer = self.command(self.primary().await, command).await;
+        match answer.get("count") {
+            Some(Bson::Int32(count)) => i64::from(*count),
+            Some(Bson::Int64(count)) => *count,
+            _ => panic!("a fail point counts: {answer}"),
+        }
+    }
+
+    /// A command for one member, whatever its state.
+    pub async fn command(&self, member: usize, command: Document) -> Document {
+        self.try_command(member, command).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_command(&self, member: usize, command: Document) -> Result<Document, String> {
+        let uri = format!("mongodb://{}/?directConnection=true", self.address(member));
+        let answer = client(&uri).await.database("admin").run_command(command).await;
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// The ends of the logs.
+    fn logs(&self) -> String {
+        self.members.iter().map(Member::log).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl Member {
+    async fn start(&mut self) {
+        assert!(
+            Path::new(MONGOD).exists(),
+            "mongod is not there: `make servers` fetches it (`make test-fast` does without it)"
+        );
+        assert!(self.process.is_none(), "it runs already");
+        let removed = if self.temporary { self.files.as_path() } else { Path::new("") };
+        let process = Process::start(removed, |command| {
+            command.arg(MONGOD).arg("--dbpath").arg(&self.files);
+            command.arg("--logpath").arg(self.files.join("log"));
+            command.args(["--port", &self.port.number.to_string(), "--bind_ip", "127.0.0.1"]);
+            command.args(["--nounixsocket", "--logappend", "--oplogSize", "256"]);
+            command.args(["--wiredTigerCacheSizeGB", "0.25"]);
+            command.args(["--setParameter", "enableTestCommands=1"]);
+            command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+            command.args(&self.options);
+        });
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.number)).await.is_err() {
+            assert!(!process.has_ended(), "mongod ended: {}", self.log());
+            assert!(Instant::now() < deadline, "mongod does not listen: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.process = Some(process);
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.files.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// A mongod and the shell that watches over it.
+struct Process {
+    shell: Child,
+    pid: u32,
+}
+
+impl Process {
+    fn start(removed: &Path, arguments: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH, "sh"]).arg(removed);
+        arguments(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = command.spawn().expect("sh starts");
+        let mut pid = String::new();
+        let stdout = shell.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut pid).expect("stdout can be read");
+        let pid = pid.trim().parse().expect("the shell says the pid first");
+        Self { shell, pid }
+    }
+
+    /// The shell has not asked for its exit status, so the pid is not anyone else's yet.
+    fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, state)| state.trim_start().starts_with('Z'))
+    }
+
+    /// Ends it by a signal; its files stay.
+    fn end(mut self, signal: &str) {
+        let mut pipe = self.shell.stdin.take().expect("stdin is piped");
+        writeln!(pipe, "{signal}").expect("the shell listens");
+        self.shell.wait().expect("the shell ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        // It fails when it has ended already.
+        let _ = self.shell.wait();
+    }
+}
+
+/// A port that is ours as long as this lives: bound, though nobody listens. mongod may bind it as
+/// well, since both sides allow that, and no one else can, nor does the system give it to a
+/// connection.
+struct Port {
+    number: u16,
+    _held: TcpSocket,
+}
+
+impl Port {
+    fn free() -> Self {
+        Self::fixed(0)
+    }
+
+    fn fixed(number: u16) -> Self {
+        let held = TcpSocket::new_v4().expect("a socket can be made");
+        held.set_reuseaddr(number != 0).expect("a socket has options");
+        held.bind((Ipv4Addr::LOCALHOST, number).into())
+            .unwrap_or_else(|error| panic!("port {number} cannot be had: {error}"));
+        held.set_reuseaddr(true).expect("a socket has options");
+        let number = held.local_addr().expect("it is bound").port();
+        Self { number, _held: held }
+    }
+}
+
+fn is(hello: &Document, state: &str) -> bool {
+    hello.get_bool(state).is_ok_and(|is| is)
+}
+
+/// Finds its server within the patience of a test.
+async fn client(uri: &str) -> Client {
+    let mut options = ClientOptions::parse(uri).await.expect("the URI is valid");
+    options.server_selection_timeout = Some(Duration::from_secs(10));
+    options.connect_timeout = Some(Duration::from_secs(2));
+    Client::with_options(options).expect("the options are valid")
+}
