@@ -6,8 +6,11 @@ mod crash;
 mod disconnect;
 mod disk;
 mod faults;
+mod forgetting;
+mod patience;
 mod spread;
 mod support;
+mod wrapped;
 
 #[path = "../server/mod.rs"]
 mod server;
