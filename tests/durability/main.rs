@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod spread;
 mod support;
+mod two;
 
 #[path = "../server/mod.rs"]
 mod server;
