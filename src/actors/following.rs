@@ -38,6 +38,9 @@ impl Following {
     /// Waits until memory agrees with what others had committed when this was called; `false` when
     /// that takes too long.
     pub async fn catch_up(&self) -> bool {
+        if self.is_stopped() {
+            return false;
+        }
         let mut done = self.done.subscribe();
         // A round that runs may have read what it is to read.
         let next = self.begun.load(Ordering::Acquire) + 1;

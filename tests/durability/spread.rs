@@ -91,10 +91,10 @@ async fn subnets_come_to_rest_while_reservations_gather() {
         subnets.push(client.new_subnet(&pool, &format!("10.0.{net}.0/27")).await);
     }
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..12 {
+    for _ in 0..16 {
         let (mut client, path) = (server.connect().await, format!("/pools/{pool}/reservations"));
         tasks.spawn(async move {
-            for count in [2, 35, 5, 50, 1, 70, 3, 40] {
+            for count in [31, 1, 58, 32, 1, 40, 31, 55].repeat(3) {
                 let reserved = client.post(&path, &json!({ "count": count })).await;
                 if reserved.status == StatusCode::CREATED {
                     let path = format!("/reservations/{}", reserved.id());
@@ -108,7 +108,7 @@ async fn subnets_come_to_rest_while_reservations_gather() {
     for (net, subnet) in subnets.into_iter().enumerate() {
         let (mut client, path) = (server.connect().await, format!("/subnets/{subnet}"));
         tasks.spawn(async move {
-            for last in 20..30 {
+            for last in [29, 30].repeat(40) {
                 let excluded = json!({ "excluded": [format!("10.0.{net}.{last}")] });
                 let patched = client.patch(&path, &excluded).await;
                 // Or a lease is in the way.
