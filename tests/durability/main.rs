@@ -10,6 +10,7 @@ mod forgetting;
 mod patience;
 mod spread;
 mod support;
+mod two;
 mod wrapped;
 
 #[path = "../server/mod.rs"]
