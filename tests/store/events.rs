@@ -152,7 +152,7 @@ pub async fn old_events_are_forgotten_from_the_front(bed: &mut Bed) {
     assert_eq!(forget(1000).await, (1, vec![6]), "the last one stays");
 
     // No position is used twice.
-    bed.reopen();
+    bed.reopen().await;
     bed.pool().await;
     let left = bed.events(EventQuery::default()).await;
     assert_eq!(left.iter().map(|event| event.position).collect::<Vec<_>>(), [6, 7]);
