@@ -60,6 +60,16 @@ pub const WRITER_QUEUE_MAX: usize = 8 * 1024;
 pub const READER_THREADS: usize = 4;
 /// Reads waiting for a thread of the embedded store; further ones wait before they enter.
 pub const READ_QUEUE_MAX: usize = 1024;
+/// How long reaching a database server may take.
+pub const STORE_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a read of the database may take.
+pub const STORE_READ_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long making what is missing in the database may take; an index of much takes its time.
+pub const STORE_PREPARE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+/// Connections to one database server.
+pub const STORE_CONNECTIONS_MAX: u32 = 64;
+/// Bytes that the document of one reservation may grow to by patches.
+pub const STORE_RESERVATION_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Requests admitted to one subnet or pool actor and not yet answered.
 pub const ACTOR_IN_FLIGHT_MAX: usize = 2 * 1024;
 /// How long a request waits for what was handed to the writer before it.

@@ -1,33 +1,63 @@
 //! The store for production: MongoDB, shared by any number of instances.
+//!
+//! What is answered is on the disks of a majority of the replica set. The server guards INV-1 by the
+//! `_id` of the leases, and the order of all commits by that of the event log; see [`commit`] for how
+//! the one follows from the other.
 
-use std::fmt;
+mod commit;
+mod connect;
+mod documents;
+mod faults;
+mod instances;
+mod layout;
+mod log;
+mod read;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use jiff::Timestamp;
+use mongodb::Database;
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::domain::event::LoggedEvent;
+use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::lease::Lease;
+use crate::domain::pool::Pool;
+use crate::domain::reservation::Reservation;
+use crate::domain::subnet::Subnet;
+use crate::limits::STORE_READ_WAIT_MAX;
+
 use super::Store;
+use super::change::{Batch, Recorded, RequestKey};
+use super::error::{CommitError, Fault, Refusal};
+use super::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use commit::Committer;
+pub use connect::{MongoOpenError, MongoSettings};
+use faults::ReadError;
+use instances::{Instance, Whose};
+use log::Log;
 
-/// Where the database is.
-#[derive(Clone)]
-pub struct MongoSettings {
-    /// A connection string: `mongodb://` or `mongodb+srv://`. It may hold a password.
-    pub uri: String,
-    pub database: String,
+/// A database, and this instance in it.
+struct MongoStore {
+    db: Database,
+    /// None when the store is only read.
+    writing: Option<Writing>,
 }
 
-impl fmt::Debug for MongoSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoSettings").field("database", &self.database).finish_non_exhaustive()
+struct Writing {
+    committer: Mutex<Committer>,
+    instance: Instance,
+    signs_of_life: AbortHandle,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.signs_of_life.abort();
     }
-}
-
-/// Why the database cannot be used. Says no password.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum MongoOpenError {
-    /// It may be there later.
-    #[error("MongoDB is not available: {0}")]
-    Unavailable(String),
-    /// It will not do, until somebody changes something; the sentence says what.
-    #[error("{0}")]
-    Unsuitable(String),
 }
 
 /// Connects to the database, verifies that it will do, prepares what is missing in it, and ends what
@@ -35,14 +65,169 @@ pub enum MongoOpenError {
 ///
 /// # Errors
 /// [`MongoOpenError`]; after a bounded time.
-pub async fn open(_settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
-    Err(MongoOpenError::Unsuitable("MongoDB is not supported yet".to_owned()))
+pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
+    let db = connect::connect(settings).await?;
+    let opening = async {
+        layout::prepare(&db, settings).await?;
+        let describe = |error| settings.describe(&error);
+        let session = db.client().start_session().await.map_err(describe)?;
+        let instance = Instance::register(&db, &session).await.map_err(describe)?;
+        let ended = instance.end_sessions(&db, Whose::AnyOther).await.map_err(describe)?;
+        tracing::debug!(sessions = ended, "ended the sessions of other instances");
+        Ok((session, instance))
+    };
+    let (session, instance) = in_time(opening).await?;
+    let signs_of_life = instance.give_signs_of_life(&db);
+    let committer = Mutex::new(Committer::new(db.clone(), instance.clone(), session));
+    let writing = Some(Writing { committer, instance, signs_of_life });
+    Ok(Arc::new(MongoStore { db, writing }))
 }
 
 /// Connects to the database to read only, as an audit does: nothing in it is changed.
 ///
 /// # Errors
 /// [`MongoOpenError`]; after a bounded time.
-pub async fn open_to_read(_settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
-    Err(MongoOpenError::Unsuitable("MongoDB is not supported yet".to_owned()))
+pub async fn open_to_read(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
+    let db = connect::connect(settings).await?;
+    in_time(layout::verify(&db, settings)).await?;
+    Ok(Arc::new(MongoStore { db, writing: None }))
+}
+
+/// Indexes of a large database take their time; a server that does not answer shall not.
+async fn in_time<T>(
+    opening: impl Future<Output = Result<T, MongoOpenError>>,
+) -> Result<T, MongoOpenError> {
+    let late = || MongoOpenError::Unavailable("it does not answer".to_owned());
+    tokio::time::timeout(crate::limits::STORE_PREPARE_WAIT_MAX, opening)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+impl MongoStore {
+    async fn read<T>(
+        &self,
+        what: &'static str,
+        read: impl Future<Output = Result<T, ReadError>> + Send,
+    ) -> Result<T, Fault> {
+        let answer = tokio::time::timeout(STORE_READ_WAIT_MAX, read).await;
+        answer
+            .unwrap_or(Err(ReadError::TimedOut(STORE_READ_WAIT_MAX)))
+            .map_err(|error| error.into_fault(what))
+    }
+
+    fn writing(&self, what: &'static str) -> Result<&Writing, Fault> {
+        self.writing.as_ref().ok_or_else(|| Fault::new(what, "the store was opened to be read"))
+    }
+}
+
+#[async_trait]
+impl Store for MongoStore {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+        let writing = self.writing("committing").map_err(CommitError::NotDone)?;
+        writing.committer.lock().await.commit(&batch).await
+    }
+
+    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
+        self.writing("settling")?.committer.lock().await.settle(&batch).await
+    }
+
+    async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.read("forgetting answers", read::forget_answers(&self.db, before, limit)).await
+    }
+
+    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
+        self.read("reading a pool", read::pool(&self.db, id)).await
+    }
+
+    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
+        self.read("listing pools", read::pools(&self.db, &list)).await
+    }
+
+    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
+        self.read("reading a subnet", read::subnet(&self.db, id)).await
+    }
+
+    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
+        self.read("listing subnets", read::subnets(&self.db, pool, &list)).await
+    }
+
+    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
+        self.read("reading the subnets of a pool", read::subnets_of(&self.db, pool)).await
+    }
+
+    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
+        self.read("reading a reservation", read::reservation(&self.db, id)).await
+    }
+
+    async fn reservations(
+        &self,
+        scope: Scope,
+        list: List<ReservationId>,
+    ) -> Result<Page<Reservation>, Fault> {
+        self.read("listing reservations", read::reservations(&self.db, scope, &list)).await
+    }
+
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
+        self.read("reading a lease", read::lease(&self.db, id)).await
+    }
+
+    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
+        self.read("listing leases", read::leases(&self.db, &query)).await
+    }
+
+    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
+        let read = read::leased_addresses(&self.db, subnet);
+        self.read("reading the leased addresses of a subnet", read).await
+    }
+
+    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
+        self.read("counting leases", read::lease_counts(&self.db, subnets)).await
+    }
+
+    async fn leased_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        let read = read::leased_among(&self.db, subnet, &addresses);
+        self.read("looking for leased addresses", read).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
+        self.read("reading the event log", Log::of(&self.db).events(&query)).await
+    }
+
+    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.read("forgetting events", Log::of(&self.db).forget(before, limit)).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn log_end(&self) -> Result<u64, Fault> {
+        let end = self
+            .read("looking for the end of the event log", async { Log::of(&self.db).end().await });
+        Ok(end.await?.next_position - 1)
+    }
+
+    async fn news(&self, after: u64) -> Result<News, Fault> {
+        let what = "reading what other instances did";
+        let own = self.writing(what)?.instance.id;
+        self.read(what, async move { Log::of(&self.db).news(after, &own).await }).await
+    }
+
+    async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {
+        let read = read::answer(&self.db, &key.key, since);
+        self.read("looking for a recorded answer", read).await
+    }
+
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        self.read("reading recorded answers", read::answers(&self.db, after, limit)).await
+    }
+
+    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
+        let read = read::unfinished_deletions(&self.db);
+        self.read("looking for unfinished deletions", read).await
+    }
 }

@@ -1,0 +1,357 @@
+//! Deciding the changes of a transaction, one after the other: each is refused, or changes the state
+//! that those after it are decided on and adds to what is written. Pure.
+
+use jiff::Timestamp;
+use mongodb::bson::raw::cstr;
+use mongodb::bson::{RawArrayBuf, RawDocumentBuf};
+
+use crate::domain::id::{PoolId, ReservationId, SubnetId};
+use crate::domain::lease::{Lease, LeaseKey};
+use crate::domain::pool::{Pool, State as LifeState};
+use crate::domain::reservation::Reservation;
+use crate::domain::subnet::Subnet;
+use crate::limits::STORE_RESERVATION_BYTES_MAX;
+use crate::store::change::{Change, Effect, Recorded};
+use crate::store::error::Refusal;
+use crate::store::mongo::documents::{
+    ANNOTATIONS, KeyBytes, annotate, binaries, integer, key_bytes, lease_key, of_answer, of_guard,
+    of_lease, of_pool, of_reservation, of_subnet, subnets_of,
+};
+
+use super::state::{Held, State};
+use super::writes::{AllWrites, by_id};
+
+/// Bytes of one document. MongoDB keeps 16 MiB; an event stands in one with some words around it.
+const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
+
+/// Decides a change. When it is refused, neither the state nor the writes have changed.
+pub fn decide(
+    change: &Change,
+    answers_since: Timestamp,
+    state: &mut State,
+    writes: &mut AllWrites,
+) -> Result<(), Refusal> {
+    let replaces = change.answer.as_ref().map(|answer| replaces(answer, answers_since, state));
+    let replaces = replaces.transpose()?;
+    let told = &change.event;
+    let bytes = told.data.get().len() + told.before.as_ref().map_or(0, |before| before.get().len());
+    if bytes > DOCUMENT_BYTES_MAX {
+        return Err(Refusal::TooLarge { bytes, bytes_max: DOCUMENT_BYTES_MAX });
+    }
+    let mut decision = Decision { state, writes };
+    decision.effect(&change.effect)?;
+    if let (Some(answer), Some(replaces)) = (&change.answer, replaces) {
+        decision.record(answer, replaces);
+    }
+    Ok(())
+}
+
+/// Whether an old answer makes room for this one.
+fn replaces(answer: &Recorded, since: Timestamp, state: &State) -> Result<bool, Refusal> {
+    match state.answers.get(&answer.request.key) {
+        Some(at) if *at >= since => Err(Refusal::Answered),
+        before => Ok(before.is_some()),
+    }
+}
+
+struct Decision<'a> {
+    state: &'a mut State,
+    writes: &'a mut AllWrites,
+}
+
+impl Decision<'_> {
+    fn effect(&mut self, effect: &Effect) -> Result<(), Refusal> {
+        match effect {
+            Effect::CreatePool(pool) => self.create_pool(pool),
+            Effect::UpdatePool(pool) => self.update_pool(pool),
+            Effect::DeletePool(id) => self.delete_pool(*id),
+            Effect::CreateSubnet { subnet, pool_subnets_revision } => {
+                self.create_subnet(subnet, *pool_subnets_revision)
+            }
+            Effect::UpdateSubnet { subnet, pool_subnets_revision } => {
+                self.update_subnet(subnet, *pool_subnets_revision)
+            }
+            Effect::DeleteSubnet { subnet, pool } => self.delete_subnet(*subnet, *pool),
+            Effect::CreateReservation { reservation, chosen_under } => {
+                self.create_reservation(reservation, chosen_under)
+            }
+            Effect::UpdateReservation(reservation) => self.update_reservation(reservation),
+            Effect::DeleteReservation { id, revision } => self.delete_reservation(*id, *revision),
+            Effect::UpdateLease { lease, reservation_revision } => {
+                self.update_lease(lease, *reservation_revision)
+            }
+            Effect::DeleteLeases { reservation, reservation_revision, leases } => {
+                self.delete_leases(*reservation, *reservation_revision, leases)
+            }
+        }
+    }
+
+    fn create_pool(&mut self, pool: &Pool) -> Result<(), Refusal> {
+        expect(self.state.pools.get(&pool.id).is_none_or(Option::is_none))?;
+        self.writes.pools.inserts.push(of_pool(pool));
+        self.state.pools.insert(pool.id, Some(pool.clone()));
+        Ok(())
+    }
+
+    fn update_pool(&mut self, pool: &Pool) -> Result<(), Refusal> {
+        let stored = self.pool(pool.id)?;
+        expect(stored.revision + 1 == pool.revision)?;
+        let next = Pool { subnets_revision: stored.subnets_revision, ..pool.clone() };
+        *stored = next.clone();
+        self.writes.pools.update(&by_id(pool.id.as_bytes()), &of_pool(&next));
+        Ok(())
+    }
+
+    fn delete_pool(&mut self, id: PoolId) -> Result<(), Refusal> {
+        expect_deleting(self.pool(id)?.state)?;
+        if self.state.pool_holds_subnets {
+            return Err(Refusal::Occupied(Vec::new()));
+        }
+        self.state.pools.insert(id, None);
+        self.writes.pools.delete(id.as_bytes());
+        Ok(())
+    }
+
+    fn create_subnet(&mut self, subnet: &Subnet, subnets_revision: u64) -> Result<(), Refusal> {
+        expect(self.state.subnets.get(&subnet.id).is_none_or(Option::is_none))?;
+        let pool = self.pool(subnet.pool)?;
+        if pool.state == LifeState::Deleting {
+            return Err(Refusal::Deleting);
+        }
+        expect(pool.subnets_revision == subnets_revision)?;
+        self.count_subnets_change(subnet.pool);
+        self.writes.subnets.inserts.push(of_subnet(subnet));
+        self.state.subnets.insert(subnet.id, Some(subnet.clone()));
+        Ok(())
+    }
+
+    fn update_subnet(
+        &mut self,
+        subnet: &Subnet,
+        subnets_revision: Option<u64>,
+    ) -> Result<(), Refusal> {
+        expect(self.subnet(subnet.id)?.revision + 1 == subnet.revision)?;
+        if let Some(expected) = subnets_revision {
+            expect(self.pool(subnet.pool)?.subnets_revision == expected)?;
+        }
+        self.expect_no_lease_in_the_way()?;
+        if subnets_revision.is_some() {
+            self.count_subnets_change(subnet.pool);
+        }
+        self.writes.subnets.update(&by_id(subnet.id.as_bytes()), &of_subnet(subnet));
+        self.state.subnets.insert(subnet.id, Some(subnet.clone()));
+        Ok(())
+    }
+
+    fn delete_subnet(&mut self, id: SubnetId, pool: PoolId) -> Result<(), Refusal> {
+        let stored = self.subnet(id)?;
+        if stored.pool != pool {
+            return Err(Refusal::NotFound);
+        }
+        expect_deleting(stored.state)?;
+        self.expect_no_lease_in_the_way()?;
+        expect(self.pool(pool).is_ok())?;
+        self.count_subnets_change(pool);
+        self.state.subnets.insert(id, None);
+        self.writes.subnets.delete(id.as_bytes());
+        Ok(())
+    }
+
+    fn create_reservation(
+        &mut self,
+        reservation: &Reservation,
+        chosen_under: &[(SubnetId, u64)],
+    ) -> Result<(), Refusal> {
+        for (subnet, layout_revision) in chosen_under {
+            let stored = self.subnet(*subnet)?;
+            if stored.state == LifeState::Deleting {
+                return Err(Refusal::Deleting);
+            }
+            expect(stored.layout_revision == *layout_revision)?;
+        }
+        expect(self.state.reservations.get(&reservation.id).is_none_or(Option::is_none))?;
+        let leases: Vec<(u32, KeyBytes)> =
+            reservation.leases.iter().map(|l| (l.id.ordinal, key_bytes(l.key()))).collect();
+        self.take(&leases)?;
+        for (_, key) in &leases {
+            self.writes.leases.inserts.push(of_guard(key, reservation.id));
+        }
+        let doc = of_reservation(reservation);
+        let held = Held { revision: reservation.revision, leases, bytes: doc.as_bytes().len() };
+        self.writes.reservations.inserts.push(doc);
+        self.state.reservations.insert(reservation.id, Some(held));
+        Ok(())
+    }
+
+    /// Takes every key, or none.
+    fn take(&mut self, leases: &[(u32, KeyBytes)]) -> Result<(), Refusal> {
+        for (place, (_, key)) in leases.iter().enumerate() {
+            if self.state.leases.insert(*key, true) == Some(true) {
+                for (_, before) in leases.iter().take(place) {
+                    self.state.leases.insert(*before, false);
+                }
+                return Err(Refusal::Taken(lease_key(*key)));
+            }
+        }
+        Ok(())
+    }
+
+    fn update_reservation(&mut self, reservation: &Reservation) -> Result<(), Refusal> {
+        let stored = self.reservation(reservation.id)?;
+        expect(stored.revision + 1 == reservation.revision)?;
+        let mut set = RawDocumentBuf::new();
+        annotate(&mut set, &reservation.annotations);
+        expect_room(stored.bytes, &set)?;
+        if let Some(expires_at) = reservation.expires_at {
+            set.append(cstr!("expires_at"), expires_at.as_microsecond());
+        }
+        let mut unset = RawDocumentBuf::new();
+        for field in ANNOTATIONS.into_iter().chain([cstr!("expires_at")]) {
+            if !matches!(set.get(field.as_str()), Ok(Some(_))) {
+                unset.append(field, true);
+            }
+        }
+        set.append(cstr!("revision"), integer(reservation.revision));
+        set.append(cstr!("updated_at"), reservation.updated_at.as_microsecond());
+        stored.revision = reservation.revision;
+        stored.bytes += set.as_bytes().len();
+        let mut update = RawDocumentBuf::new();
+        update.append(cstr!("$set"), set.as_ref());
+        if !unset.is_empty() {
+            update.append(cstr!("$unset"), unset.as_ref());
+        }
+        self.writes.reservations.update(&by_id(reservation.id.as_bytes()), &update);
+        Ok(())
+    }
+
+    fn delete_reservation(&mut self, id: ReservationId, revision: u64) -> Result<(), Refusal> {
+        let stored = self.reservation(id)?;
+        expect(stored.revision == revision)?;
+        let leases = std::mem::take(&mut stored.leases);
+        self.free(leases.iter().map(|(_, key)| *key));
+        self.state.reservations.insert(id, None);
+        self.writes.reservations.delete(id.as_bytes());
+        Ok(())
+    }
+
+    fn free(&mut self, keys: impl IntoIterator<Item = KeyBytes>) {
+        for key in keys {
+            self.state.leases.insert(key, false);
+            self.writes.leases.delete(&key);
+        }
+    }
+
+    fn update_lease(&mut self, lease: &Lease, reservation_revision: u64) -> Result<(), Refusal> {
+        let id = lease.id.reservation;
+        let stored = self.reservation(id)?;
+        expect(stored.revision == reservation_revision)?;
+        if !stored.leases.iter().any(|(ordinal, _)| *ordinal == lease.id.ordinal) {
+            return Err(Refusal::NotFound);
+        }
+        // The time of the reservation is not known here, so that of the lease is always written.
+        let doc = of_lease(lease, Timestamp::MIN);
+        expect_room(stored.bytes, &doc)?;
+        stored.revision += 1;
+        stored.bytes += doc.as_bytes().len();
+        let mut query = by_id(id.as_bytes());
+        query.append(cstr!("leases.ordinal"), i64::from(lease.id.ordinal));
+        let mut set = RawDocumentBuf::new();
+        set.append(cstr!("leases.$"), doc.as_ref());
+        set.append(cstr!("revision"), integer(stored.revision));
+        let mut update = RawDocumentBuf::new();
+        update.append(cstr!("$set"), set.as_ref());
+        self.writes.reservations.update(&query, &update);
+        Ok(())
+    }
+
+    fn delete_leases(
+        &mut self,
+        id: ReservationId,
+        revision: u64,
+        leases: &[LeaseKey],
+    ) -> Result<(), Refusal> {
+        let stored = self.reservation(id)?;
+        expect(stored.revision == revision)?;
+        let gone: Vec<KeyBytes> = leases.iter().map(|key| key_bytes(*key)).collect();
+        let held = |key: &KeyBytes| stored.leases.iter().any(|(_, held)| held == key);
+        expect(gone.iter().all(held) && gone.len() < stored.leases.len())?;
+        stored.revision += 1;
+        stored.leases.retain(|(_, key)| !gone.contains(key));
+        let kept = stored.leases.iter().map(|(_, key)| lease_key(*key).subnet);
+
+        let mut set = RawDocumentBuf::new();
+        set.append(cstr!("subnets"), subnets_of(kept));
+        set.append(cstr!("revision"), integer(stored.revision));
+        let mut among = RawDocumentBuf::new();
+        let keys: RawArrayBuf = binaries(gone.iter().map(<[u8; 32]>::as_slice));
+        among.append(cstr!("$in"), keys);
+        let mut key = RawDocumentBuf::new();
+        key.append(cstr!("key"), among.as_ref());
+        let mut pull = RawDocumentBuf::new();
+        pull.append(cstr!("leases"), key.as_ref());
+        let mut update = RawDocumentBuf::new();
+        update.append(cstr!("$set"), set.as_ref());
+        update.append(cstr!("$pull"), pull.as_ref());
+        self.writes.reservations.update(&by_id(id.as_bytes()), &update);
+        self.free(gone);
+        Ok(())
+    }
+
+    fn record(&mut self, answer: &Recorded, replaces: bool) {
+        let doc = of_answer(answer);
+        if replaces {
+            let mut query = RawDocumentBuf::new();
+            query.append(cstr!("_id"), answer.request.key.as_str());
+            self.writes.answers.update(&query, &doc);
+        } else {
+            self.writes.answers.inserts.push(doc);
+        }
+        self.state.answers.insert(answer.request.key.clone(), answer.at);
+    }
+
+    fn pool(&mut self, id: PoolId) -> Result<&mut Pool, Refusal> {
+        self.state.pools.get_mut(&id).and_then(Option::as_mut).ok_or(Refusal::NotFound)
+    }
+
+    fn subnet(&self, id: SubnetId) -> Result<&Subnet, Refusal> {
+        self.state.subnets.get(&id).and_then(Option::as_ref).ok_or(Refusal::NotFound)
+    }
+
+    fn reservation(&mut self, id: ReservationId) -> Result<&mut Held, Refusal> {
+        self.state.reservations.get_mut(&id).and_then(Option::as_mut).ok_or(Refusal::NotFound)
+    }
+
+    /// Counts up the `subnets_revision` of a pool that is there.
+    fn count_subnets_change(&mut self, id: PoolId) {
+        let Some(Some(pool)) = self.state.pools.get_mut(&id) else { return };
+        pool.subnets_revision += 1;
+        let mut set = RawDocumentBuf::new();
+        set.append(cstr!("subnets_revision"), integer(pool.subnets_revision));
+        let mut update = RawDocumentBuf::new();
+        update.append(cstr!("$set"), set.as_ref());
+        self.writes.pools.update(&by_id(id.as_bytes()), &update);
+    }
+
+    fn expect_no_lease_in_the_way(&self) -> Result<(), Refusal> {
+        match self.state.in_the_way.as_slice() {
+            [] => Ok(()),
+            leases => Err(Refusal::Occupied(leases.to_vec())),
+        }
+    }
+}
+
+fn expect(holds: bool) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(Refusal::Stale) }
+}
+
+fn expect_deleting(state: LifeState) -> Result<(), Refusal> {
+    if state == LifeState::Deleting { Ok(()) } else { Err(Refusal::Deleting) }
+}
+
+/// A reservation grows by patches only so far that the events of later ones, which show it before
+/// and after, still fit into a document.
+fn expect_room(bytes: usize, more: &RawDocumentBuf) -> Result<(), Refusal> {
+    let bytes = bytes + more.as_bytes().len();
+    let bytes_max = STORE_RESERVATION_BYTES_MAX;
+    if bytes <= bytes_max { Ok(()) } else { Err(Refusal::TooLarge { bytes, bytes_max }) }
+}

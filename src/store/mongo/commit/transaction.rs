@@ -1,0 +1,227 @@
+//! One transaction on the server: its statements, and in which ways they fail.
+
+use std::future::IntoFuture;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::raw::{CStr, cstr};
+use mongodb::bson::{Document, RawArrayBuf, RawDocumentBuf, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
+use mongodb::{ClientSession, Database};
+use tokio::time::{Instant, timeout_at};
+
+use crate::store::error::Fault;
+use crate::store::mongo::documents::{Malformed, binaries};
+use crate::store::mongo::faults::{is_duplicate_key, is_transient, is_write_conflict};
+
+use super::writes::Writes;
+
+/// Bytes of the documents of one command; a command is a document and as bounded as one.
+const COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Documents that one statement deletes.
+const DELETES_PER_STATEMENT: usize = 1000;
+
+/// Why a transaction did not come to its end. Nothing of it was made.
+#[derive(Debug)]
+pub enum Stop {
+    /// Another one writes the same documents at the same time.
+    Conflict(String),
+    /// A document is there that was not expected, or not there that was.
+    Unexpected(&'static str),
+    /// The database did not do it. `passing`: the same may succeed soon.
+    Failed { fault: Fault, passing: bool },
+}
+
+const COMMITTING: &str = "committing";
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        if is_write_conflict(&error) {
+            return Self::Conflict(error.to_string());
+        }
+        let away = matches!(
+            error.kind.as_ref(),
+            ErrorKind::Io(_)
+                | ErrorKind::ConnectionPoolCleared { .. }
+                | ErrorKind::ServerSelection { .. }
+        );
+        let passing = away || is_transient(&error);
+        Self::Failed { fault: Fault::new(COMMITTING, error), passing }
+    }
+}
+
+impl From<Malformed> for Stop {
+    fn from(malformed: Malformed) -> Self {
+        Self::Failed { fault: Fault::new(COMMITTING, malformed), passing: false }
+    }
+}
+
+impl Stop {
+    pub fn late() -> Self {
+        let fault = Fault::new(COMMITTING, "MongoDB does not answer in time");
+        Self::Failed { fault, passing: true }
+    }
+}
+
+/// Runs until `give_up_at` and no longer.
+pub struct Transaction<'a> {
+    db: &'a Database,
+    session: &'a mut ClientSession,
+    give_up_at: Instant,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins one: what it reads is of one moment, and only what a majority has.
+    pub async fn begin(
+        db: &'a Database,
+        session: &'a mut ClientSession,
+        give_up_at: Instant,
+    ) -> Result<Self, Stop> {
+        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+        let begun = session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(durable)
+            .into_future();
+        timeout_at(give_up_at, begun).await.map_err(|_| Stop::late())??;
+        Ok(Self { db, session, give_up_at })
+    }
+
+    async fn in_time<T>(
+        give_up_at: Instant,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Stop> {
+        Ok(timeout_at(give_up_at, answer).await.map_err(|_| Stop::late())??)
+    }
+
+    pub async fn find(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        projection: Document,
+    ) -> Result<Vec<RawDocumentBuf>, Stop> {
+        self.find_some(collection, filter, projection, 0).await
+    }
+
+    /// At most `limit` documents in order of `_id`; 0 is all.
+    pub async fn find_some(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        projection: Document,
+        limit: i64,
+    ) -> Result<Vec<RawDocumentBuf>, Stop> {
+        let collection = self.db.collection::<RawDocumentBuf>(collection);
+        let session = &mut *self.session;
+        let found = async {
+            let find = collection.find(filter).projection(projection).limit(limit);
+            let mut found = find.session(&mut *session).await?;
+            found.stream(session).try_collect().await
+        };
+        Self::in_time(self.give_up_at, found).await
+    }
+
+    /// The document with the greatest `_id`.
+    pub async fn find_last(
+        &mut self,
+        collection: &str,
+        projection: Document,
+    ) -> Result<Option<RawDocumentBuf>, Stop> {
+        let collection = self.db.collection::<RawDocumentBuf>(collection);
+        let last = collection.find_one(doc! {}).sort(doc! { "_id": -1 }).projection(projection);
+        Self::in_time(self.give_up_at, last.session(&mut *self.session).into_future()).await
+    }
+
+    pub async fn insert(
+        &mut self,
+        collection: &'static str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<(), Stop> {
+        self.write(collection, (cstr!("insert"), cstr!("documents")), documents, |_| 1).await
+    }
+
+    /// Updates, then deletes.
+    pub async fn change(&mut self, collection: &'static str, writes: Writes) -> Result<(), Stop> {
+        self.write(collection, (cstr!("update"), cstr!("updates")), writes.updates, |_| 1).await?;
+        self.delete(collection, &writes.deletes).await
+    }
+
+    pub async fn delete(&mut self, collection: &'static str, ids: &[Vec<u8>]) -> Result<(), Stop> {
+        let statements = ids.chunks(DELETES_PER_STATEMENT).map(|ids| {
+            let mut among = RawDocumentBuf::new();
+            among.append(cstr!("$in"), binaries(ids.iter().map(Vec::as_slice)));
+            let mut query = RawDocumentBuf::new();
+            query.append(cstr!("_id"), among.as_ref());
+            let mut statement = RawDocumentBuf::new();
+            statement.append(cstr!("q"), query.as_ref());
+            statement.append(cstr!("limit"), 0);
+            statement
+        });
+        let statements: Vec<_> = statements.collect();
+        let left =
+            |place: usize| (ids.len() - place * DELETES_PER_STATEMENT).min(DELETES_PER_STATEMENT);
+        self.write(collection, (cstr!("delete"), cstr!("deletes")), statements, left).await
+    }
+
+    /// Runs a write command, or some when one would be too large. `meets` says of each item how many
+    /// documents it must meet.
+    async fn write(
+        &mut self,
+        collection: &'static str,
+        (command, items): (&CStr, &CStr),
+        all: Vec<RawDocumentBuf>,
+        meets: impl Fn(usize) -> usize,
+    ) -> Result<(), Stop> {
+        let mut all = all.into_iter().enumerate().peekable();
+        while all.peek().is_some() {
+            let (mut some, mut bytes, mut expected) = (RawArrayBuf::new(), 0, 0);
+            while let Some((place, item)) = all.next_if(|(_, item)| {
+                bytes == 0 || bytes + item.as_bytes().len() <= COMMAND_BYTES_MAX
+            }) {
+                bytes += item.as_bytes().len();
+                expected += meets(place);
+                some.push(item);
+            }
+            let mut body = RawDocumentBuf::new();
+            body.append(command, collection);
+            body.append(items, some);
+            let ran = self.db.run_raw_command(body).session(&mut *self.session).into_future();
+            let answer = Self::in_time(self.give_up_at, ran).await?;
+            check(&answer, collection, expected)?;
+        }
+        Ok(())
+    }
+
+    /// Commits. When this fails it may all the same be made.
+    pub async fn commit(self) -> Result<(), CommitFailed> {
+        let committed = self.session.commit_transaction().into_future();
+        match timeout_at(self.give_up_at, committed).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if is_transient(&error) => Err(CommitFailed::NotMade(error.into())),
+            Ok(Err(error)) => Err(CommitFailed::Unknown(Fault::new(COMMITTING, error))),
+            Err(_) => Err(CommitFailed::Unknown(Fault::new(
+                COMMITTING,
+                "MongoDB does not answer the commit in time",
+            ))),
+        }
+    }
+}
+
+pub enum CommitFailed {
+    NotMade(Stop),
+    Unknown(Fault),
+}
+
+fn check(answer: &Document, collection: &'static str, expected: usize) -> Result<(), Stop> {
+    if let Ok(errors) = answer.get_array("writeErrors")
+        && let Some(first) = errors.first().and_then(|error| error.as_document())
+    {
+        if first.get_i32("code").is_ok_and(is_duplicate_key) {
+            return Err(Stop::Unexpected(collection));
+        }
+        let why = first.get_str("errmsg").unwrap_or("a write failed");
+        return Err(Stop::Failed { fault: Fault::new(COMMITTING, why), passing: false });
+    }
+    let met = answer.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
+    if met == Some(expected) { Ok(()) } else { Err(Stop::Unexpected(collection)) }
+}

@@ -1,0 +1,324 @@
+//! The event log: one document for each commit, or some when it tells much.
+//!
+//! The `_id` of a batch is the position of its first event, so the next position is known to whoever
+//! has seen the last batch, and two commits that both believe to be next meet in one `_id`: the
+//! server lets one of them through. One document for a batch costs the server a fifth less than one
+//! for each event, and the trail is queried by unwinding the batches that an index finds.
+
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use mongodb::bson::raw::cstr;
+use mongodb::bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
+use mongodb::{Collection, Database};
+
+use crate::domain::event::{Event, Kind, LoggedEvent, Origin};
+use crate::domain::id::{EventId, PoolId, SubnetId};
+use crate::limits::BATCH_CHANGES_MAX;
+use crate::store::query::{EventQuery, News, Page};
+
+use super::documents::{Fields, Malformed, binary, documents, integer};
+use super::faults::ReadError;
+use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS};
+
+/// Bytes of events in one document, unless a single one is larger.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Batches that are looked through at once for news.
+const NEWS_BATCHES: i64 = 32;
+
+/// The end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub next_position: u64,
+    pub last_at: Timestamp,
+}
+
+impl LogEnd {
+    pub const EMPTY: Self = Self { next_position: 1, last_at: Timestamp::MIN };
+
+    /// What the last batch says of it.
+    pub fn after(batch: &RawDocument) -> Result<Self, Malformed> {
+        let fields = Fields(batch);
+        let next_position = fields.integer("_id")? + fields.integer("count")?;
+        Ok(Self { next_position, last_at: fields.time("at")? })
+    }
+}
+
+/// The fields of a batch that [`LogEnd::after`] reads.
+pub fn end_fields() -> Document {
+    doc! { "count": 1, "at": 1 }
+}
+
+/// The batches that hold these events, from `end` on, and the end after them.
+pub fn batches<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    end: LogEnd,
+    at: Timestamp,
+    instance: &[u8; 16],
+) -> (Vec<RawDocumentBuf>, LogEnd) {
+    let mut batches = Vec::new();
+    let mut end = LogEnd { last_at: end.last_at.max(at), ..end };
+    let mut batch = Batch::default();
+    for event in events {
+        let doc = of_event(event);
+        let bytes = doc.as_bytes().len();
+        if batch.count == BATCH_CHANGES_MAX as u64
+            || batch.count > 0 && batch.bytes + bytes > BATCH_BYTES_MAX
+        {
+            batches.push(std::mem::take(&mut batch).close(&mut end, instance));
+        }
+        batch.add(event.kind, &doc, bytes);
+    }
+    if batch.count > 0 {
+        batches.push(batch.close(&mut end, instance));
+    }
+    (batches, end)
+}
+
+#[derive(Default)]
+struct Batch {
+    events: RawArrayBuf,
+    /// Those that are rare.
+    kinds: Vec<Kind>,
+    count: u64,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, kind: Kind, doc: &RawDocument, bytes: usize) {
+        self.events.push(doc);
+        self.count += 1;
+        self.bytes += bytes;
+        if is_rare(kind) && !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+    }
+
+    fn close(self, end: &mut LogEnd, instance: &[u8; 16]) -> RawDocumentBuf {
+        let mut doc = RawDocumentBuf::new();
+        doc.append(cstr!("_id"), integer(end.next_position));
+        doc.append(cstr!("count"), integer(self.count));
+        doc.append(cstr!("at"), end.last_at.as_microsecond());
+        doc.append(cstr!("instance"), binary(instance));
+        if !self.kinds.is_empty() {
+            let kinds = self.kinds.iter().map(|kind| kind.as_str());
+            doc.append(cstr!("kinds"), kinds.collect::<RawArrayBuf>());
+        }
+        doc.append(cstr!("events"), self.events);
+        end.next_position += self.count;
+        doc
+    }
+}
+
+fn is_rare(kind: Kind) -> bool {
+    kind != Kind::Reservation
+}
+
+fn of_event(event: &Event) -> RawDocumentBuf {
+    let mut doc = RawDocumentBuf::new();
+    doc.append(cstr!("id"), binary(event.id.as_bytes()));
+    doc.append(cstr!("kind"), event.kind.as_str());
+    doc.append(cstr!("verb"), event.verb.as_str());
+    doc.append(cstr!("pool"), binary(event.pool.as_bytes()));
+    if let Some(subnet) = &event.subnet {
+        doc.append(cstr!("subnet"), binary(subnet.as_bytes()));
+    }
+    doc.append(cstr!("resource"), event.resource.as_str());
+    if let Some(actor) = &event.origin.actor {
+        doc.append(cstr!("actor"), &**actor);
+    }
+    if let Some(request_id) = &event.origin.request_id {
+        doc.append(cstr!("request_id"), &**request_id);
+    }
+    doc.append(cstr!("data"), event.data.get());
+    if let Some(before) = &event.before {
+        doc.append(cstr!("before"), before.get());
+    }
+    doc
+}
+
+fn event(fields: Fields<'_>) -> Result<Event, Malformed> {
+    Ok(Event {
+        id: EventId::from_bytes(fields.bytes("id")?),
+        kind: fields.word("kind")?,
+        verb: fields.word("verb")?,
+        pool: PoolId::from_bytes(fields.bytes("pool")?),
+        subnet: fields.optional_bytes("subnet")?.map(SubnetId::from_bytes),
+        resource: fields.text("resource")?.to_owned(),
+        origin: Origin {
+            actor: fields.optional_text("actor")?.map(Into::into),
+            request_id: fields.optional_text("request_id")?.map(Into::into),
+        },
+        data: fields.json("data")?,
+        before: fields.optional_json("before")?,
+    })
+}
+
+/// The log, read.
+pub struct Log(Collection<RawDocumentBuf>);
+
+impl Log {
+    pub fn of(db: &Database) -> Self {
+        Self(db.collection(EVENTS))
+    }
+
+    pub async fn end(&self) -> Result<LogEnd, ReadError> {
+        let last = self.0.find_one(doc! {}).sort(doc! { "_id": -1 }).projection(end_fields());
+        Ok(last.await?.map_or(Ok(LogEnd::EMPTY), |batch| LogEnd::after(&batch))?)
+    }
+
+    /// Unwinds the batches that can hold what is asked for, and keeps what is.
+    pub async fn events(&self, query: &EventQuery) -> Result<Page<LoggedEvent>, ReadError> {
+        let mut first = query.after.saturating_add(1);
+        if let Some(since) = query.since {
+            first = first.max(self.first_position_at(since).await?);
+        }
+        let mut positions = doc! { "$gte": integer(first) };
+        // A batch holds so many events at most, so the first one that counts begins after this.
+        let mut ids = doc! { "$gt": integer(first.saturating_sub(BATCH_CHANGES_MAX as u64 + 1)) };
+        if let Some(until) = query.until {
+            let end = integer(self.first_position_at(until).await?);
+            positions.insert("$lt", end);
+            ids.insert("$lt", end);
+        }
+        let mut batches = doc! { "_id": ids };
+        let mut events = doc! {};
+        if let Some(resource) = &query.resource {
+            batches.insert("events.resource", resource);
+            events.insert("events.resource", resource);
+        }
+        if let Some(kind) = query.kind {
+            events.insert("events.kind", kind.as_str());
+        }
+        let rare = query.kind.filter(|kind| is_rare(*kind) && query.resource.is_none());
+        if let Some(kind) = rare {
+            batches.insert("kinds", kind.as_str());
+        }
+        if let Some(verb) = query.verb {
+            events.insert("events.verb", verb.as_str());
+        }
+        if let Some(pool) = query.pool {
+            events.insert("events.pool", bson_binary(pool.as_bytes()));
+        }
+        if let Some(subnet) = query.subnet {
+            events.insert("events.subnet", bson_binary(subnet.as_bytes()));
+        }
+        events.insert("position", positions);
+        let limit = i64::try_from(query.limit).unwrap_or(i64::MAX).saturating_add(1);
+        let hint = match (&query.resource, rare) {
+            (Some(_), _) => BY_RESOURCE,
+            (None, Some(_)) => BY_KIND,
+            (None, None) => "_id_",
+        };
+        let pipeline = [
+            doc! { "$match": batches },
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$project": { "at": 1, "events": 1 } },
+            doc! { "$unwind": { "path": "$events", "includeArrayIndex": "place" } },
+            doc! { "$set": { "position": { "$add": ["$_id", "$place"] } } },
+            doc! { "$match": events },
+            doc! { "$limit": limit },
+        ];
+        let found = self.0.aggregate(pipeline).hint(by_name(hint)).with_type::<RawDocumentBuf>();
+        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+        let more = found.len() > query.limit;
+        let items = found.iter().take(query.limit).map(|doc| {
+            let fields = Fields(doc);
+            Ok(LoggedEvent {
+                position: fields.integer("position")?,
+                at: fields.time("at")?,
+                event: event(fields.document("events")?)?,
+            })
+        });
+        Ok(Page { items: items.collect::<Result<_, Malformed>>()?, more })
+    }
+
+    /// The position of the first event that was committed at `at` or later; past the end when there
+    /// is none.
+    async fn first_position_at(&self, at: Timestamp) -> Result<u64, ReadError> {
+        let later = doc! { "at": { "$gte": at.as_microsecond() } };
+        let first = self.0.find_one(later).sort(doc! { "at": 1, "_id": 1 });
+        let first = first.hint(by_name(BY_TIME)).projection(doc! { "_id": 1 }).await?;
+        Ok(match first {
+            Some(batch) => Fields(&batch).integer("_id")?,
+            None => self.end().await?.next_position,
+        })
+    }
+
+    /// See [`crate::store::Store::news`].
+    pub async fn news(&self, after: u64, own: &[u8; 16]) -> Result<News, ReadError> {
+        let begin = after.saturating_sub(BATCH_CHANGES_MAX as u64);
+        let is_own = doc! { "$eq": ["$instance", bson_binary(own)] };
+        let pipeline = [
+            doc! { "$match": { "_id": { "$gt": integer(begin) } } },
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$match": { "$expr": { "$gt": [{ "$add": ["$_id", "$count"] }, integer(after) + 1] } } },
+            doc! { "$limit": NEWS_BATCHES },
+            doc! { "$project": { "at": 1, "count": 1,
+            "events": { "$cond": [is_own, [], "$events"] } } },
+        ];
+        let found = self.0.aggregate(pipeline).with_type::<RawDocumentBuf>();
+        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+        let mut news = News { events: Vec::new(), position: after, more: false };
+        news.more = found.len() == usize::try_from(NEWS_BATCHES).unwrap_or_default();
+        for batch in &found {
+            let fields = Fields(batch);
+            let (first, at) = (fields.integer("_id")?, fields.time("at")?);
+            for (place, fields) in (0..).zip(documents("events", fields.array("events")?)) {
+                if first + place > after {
+                    let event = event(fields?)?;
+                    news.events.push(LoggedEvent { position: first + place, at, event });
+                }
+            }
+            news.position = first + fields.integer("count")? - 1;
+        }
+        Ok(news)
+    }
+
+    /// The ids of the events that were committed at `at` or later.
+    pub async fn ids_since(&self, at: Timestamp) -> Result<Vec<EventId>, ReadError> {
+        let later = doc! { "at": { "$gte": at.as_microsecond() } };
+        let found = self.0.find(later).hint(by_name(BY_TIME)).projection(doc! { "events.id": 1 });
+        let mut found = found.await?;
+        let mut ids = Vec::new();
+        while found.advance().await? {
+            for fields in documents("events", Fields(found.current()).array("events")?) {
+                ids.push(EventId::from_bytes(fields?.bytes("id")?));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// See [`crate::store::Store::forget_events`]: whole batches, but never the last.
+    pub async fn forget(&self, before: Timestamp, limit: usize) -> Result<usize, ReadError> {
+        let last = self.0.find_one(doc! {}).sort(doc! { "_id": -1 }).projection(end_fields());
+        let Some(last) = last.await? else { return Ok(0) };
+        let older = doc! {
+            "at": { "$lt": before.as_microsecond() },
+            "_id": { "$lt": integer(Fields(&last).integer("_id")?) },
+        };
+        let found = self.0.find(older).hint(by_name(BY_TIME)).projection(end_fields());
+        let mut found = found.sort(doc! { "at": 1, "_id": 1 }).await?;
+        let (mut count, mut end) = (0, None);
+        while count < limit && found.advance().await? {
+            let fields = Fields(found.current());
+            count += usize::try_from(fields.integer("count")?).unwrap_or(usize::MAX);
+            end = Some(integer(fields.integer("_id")?));
+        }
+        if let Some(end) = end {
+            self.0.delete_many(doc! { "_id": { "$lte": end } }).await?;
+        }
+        Ok(count)
+    }
+}
+
+pub fn by_name(index: &str) -> mongodb::options::Hint {
+    mongodb::options::Hint::Name(index.to_owned())
+}
+
+/// Bytes, for a query.
+pub fn bson_binary(bytes: &[u8]) -> mongodb::bson::Bson {
+    mongodb::bson::Bson::Binary(mongodb::bson::Binary {
+        subtype: mongodb::bson::spec::BinarySubtype::Generic,
+        bytes: bytes.to_vec(),
+    })
+}
