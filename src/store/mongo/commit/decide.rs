@@ -236,7 +236,8 @@ impl Decision<'_> {
 
     fn free(&mut self, keys: impl IntoIterator<Item = KeyBytes>) {
         for key in keys {
-            self.state.leases.insert(key, false);
+            let taken_before = self.state.leases.insert(key, false) == Some(true);
+            self.state.is_contradicted |= taken_before && !self.state.is_read;
             self.writes.leases.delete(&key);
         }
     }
@@ -245,11 +246,12 @@ impl Decision<'_> {
         let id = lease.id.reservation;
         let stored = self.reservation(id)?;
         expect(stored.revision == reservation_revision)?;
-        if !stored.leases.iter().any(|(ordinal, _)| *ordinal == lease.id.ordinal) {
-            return Err(Refusal::NotFound);
-        }
+        let mut places = stored.leases.iter();
+        let (_, key) =
+            places.find(|(ordinal, _)| *ordinal == lease.id.ordinal).ok_or(Refusal::NotFound)?;
+        let LeaseKey { subnet, address } = lease_key(*key);
         // The time of the reservation is not known here, so that of the lease is always written.
-        let doc = of_lease(lease, Timestamp::MIN);
+        let doc = of_lease(&Lease { subnet, address, ..lease.clone() }, Timestamp::MIN);
         expect_room(stored.bytes, &doc)?;
         stored.revision += 1;
         stored.bytes += doc.as_bytes().len();

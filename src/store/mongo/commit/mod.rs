@@ -178,14 +178,14 @@ impl Committer {
                 (end.map_err(Stop::from)?, HashMap::new())
             }
         };
-        let mut state = State { subnets, ..State::default() };
+        let mut state = State { subnets, is_read: careful, ..State::default() };
         load::load(&mut tx, Needs::of(changes, careful), changes, &mut state).await?;
         let mut writes = AllWrites::default();
         let verdicts: Verdicts = changes
             .iter()
             .map(|change| decide(change, batch.answers_since, &mut state, &mut writes))
             .collect();
-        if !careful && verdicts.iter().any(Result::is_err) {
+        if !careful && (state.is_contradicted || verdicts.iter().any(Result::is_err)) {
             return Err(Stop::Unexpected(RESERVATIONS).into());
         }
         if verdicts.iter().all(Result::is_err) {

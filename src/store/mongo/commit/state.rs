@@ -28,6 +28,11 @@ pub struct State {
     /// Whether an address is held. What is not here counts as free: the guard's key says otherwise
     /// when it is inserted.
     pub leases: HashMap<KeyBytes, bool>,
+    /// All that is needed was read in this transaction, also what can only be in the way.
+    pub is_read: bool,
+    /// An address that counted as free was held by a reservation that was released after it: the
+    /// insertion of its guard, which comes after the deletion, would not notice.
+    pub is_contradicted: bool,
     /// When the answer to a request was recorded. What is not here counts as never.
     pub answers: HashMap<String, Timestamp>,
     /// Of a change that goes alone: a subnet of the pool is there.
