@@ -12,5 +12,6 @@ mod reservations;
 mod subnets;
 mod tour;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]
 mod server;

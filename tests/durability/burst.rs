@@ -3,17 +3,15 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::support::{Server, addresses, assert_clean, assert_unique};
+use crate::support::{Data, Server, addresses, assert_clean, assert_unique};
 
 const CONNECTIONS: usize = 128;
 const REQUESTS: usize = 2000;
 /// What a /22 can lease: all but the network and the broadcast address.
 const LEASABLE: usize = 1022;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subnet_gives_exactly_what_it_has() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+pub async fn a_subnet_gives_exactly_what_it_has(data: &Data) {
+    let server = Server::start(data);
     let mut client = server.connect().await;
     let pool = client.new_pool().await;
     let subnet = client.new_subnet(&pool, "10.0.0.0/22").await;
@@ -45,5 +43,5 @@ async fn a_subnet_gives_exactly_what_it_has() {
     let usage = &client.get(&format!("/subnets/{subnet}")).await.body["usage"];
     assert_eq!((usage["reserved"].as_u64(), usage["free"].as_u64()), (Some(1022), Some(0)));
     server.stop();
-    assert_clean(data.path());
+    assert_clean(data);
 }

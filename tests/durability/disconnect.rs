@@ -7,15 +7,13 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
-use crate::support::{Server, addresses, assert_clean, assert_unique};
+use crate::support::{Data, Server, addresses, assert_clean, assert_unique};
 
 const CLIENTS: usize = 200;
 const WANTED: usize = 5;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vanished_client_leaves_the_whole_or_nothing_and_its_key_tells_which() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+pub async fn a_vanished_client_leaves_the_whole_or_nothing_and_its_key_tells_which(data: &Data) {
+    let server = Server::start(data);
     let mut client = server.connect().await;
     let pool = client.new_pool().await;
     let subnet = client.new_subnet(&pool, "10.0.0.0/20").await;
@@ -60,5 +58,5 @@ async fn a_vanished_client_leaves_the_whole_or_nothing_and_its_key_tells_which()
         assert!(after.contains(reservation));
     }
     server.stop();
-    assert_clean(data.path());
+    assert_clean(data);
 }

@@ -22,7 +22,7 @@ fn limit_file_size(server: &Server, limit: &str) {
 /// The signal that goes with the error would end the program; a full disk sends none.
 fn start_without_signal(data: &Path) -> Server {
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", crate::support::IPAM]);
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", crate::server::IPAM]);
     Server::start_by(command, data)
 }
 

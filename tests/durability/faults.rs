@@ -2,7 +2,6 @@
 //! every kind of change. Whatever happens, the invariants hold, memory agrees with the store, and a
 //! doubt is settled before anything is made of it.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,12 +19,16 @@ use ipam::store::Store;
 use ipam::store::audit::check;
 use ipam::store::change::Batch;
 use ipam::store::error::{CommitError, Fault, Refusal};
+use ipam::store::mongo::{self, MongoSettings};
 use ipam::store::query::{List, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 
+use crate::mongod::drop_database;
+use crate::support::Data;
 use crate::wrapped::{Wrapped, WritePath};
 
 /// Where the next commit fails.
@@ -158,14 +161,24 @@ struct World {
 
 const LEASABLE: u64 = 6;
 
-async fn start(data: &Path) -> (Ipam, Arc<FaultyStore>) {
+async fn open(data: &Data) -> Arc<dyn Store> {
+    match data {
+        Data::Embedded(directory) => Arc::new(SqliteStore::open(directory).unwrap()),
+        Data::Mongo { uri, database } => {
+            let settings = MongoSettings { uri: uri.clone(), database: database.clone() };
+            mongo::open(&settings).await.unwrap()
+        }
+    }
+}
+
+async fn start(data: &Data) -> (Ipam, Arc<FaultyStore>) {
     let faults = Faults {
         armed: Mutex::new(None),
         hanging: Notify::new(),
         settle: Notify::new(),
         unknown: Mutex::new(None),
     };
-    let inner = Arc::new(SqliteStore::open(data).unwrap());
+    let inner = open(data).await;
     let store = Arc::new(Wrapped { inner, path: faults });
     let settings = Settings {
         idempotency_kept: Duration::from_secs(3600),
@@ -204,7 +217,7 @@ fn rename() -> AnnotationsPatch {
 }
 
 impl World {
-    async fn new(data: &Path) -> Self {
+    async fn new(data: &Data) -> Self {
         let (ipam, store) = start(data).await;
         let pool = id(&ipam.create_pool(NewPool::default(), Ask::default()).await.unwrap());
         let first = ipam.create_subnet(pool, new_subnet("10.0.0.0/29"), Ask::default()).await;
@@ -288,9 +301,19 @@ async fn agrees(ipam: &Ipam, store: &Arc<FaultyStore>) {
     assert!(violations.is_empty(), "{violations:?}");
 }
 
-async fn fail_at(place: Place, operation: Operation) {
-    let data = tempfile::tempdir().unwrap();
-    let world = World::new(data.path()).await;
+/// What is on disk: copied as it is, and opened elsewhere. A database is there for the next one.
+fn left_by_a_crash(data: &Data) -> (Data, Option<TempDir>) {
+    let Data::Embedded(directory) = data else { return (data.clone(), None) };
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    (copy.path().into(), Some(copy))
+}
+
+async fn fail_at(place: Place, operation: Operation, data: &Data) {
+    let world = World::new(data).await;
     *world.store.path.armed.lock().unwrap() = Some(place);
 
     if place.is_crash() {
@@ -299,13 +322,8 @@ async fn fail_at(place: Place, operation: Operation) {
             result = performing => panic!("answered before the commit was durable: {result:?}"),
             () = world.store.path.hanging.notified() => {}
         }
-        // What the crash leaves is what is on disk: copied as it is, and opened elsewhere.
-        let copy = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(data.path()).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
-        let (ipam, store) = start(copy.path()).await;
+        let (left, _kept) = left_by_a_crash(data);
+        let (ipam, store) = start(&left).await;
         agrees(&ipam, &store).await;
         return;
     }
@@ -344,16 +362,33 @@ async fn fail_at(place: Place, operation: Operation) {
     agrees(&world.ipam, &world.store).await;
 }
 
-#[test]
-fn the_invariants_hold_wherever_the_write_path_fails() {
-    actix::System::new().block_on(async {
-        for operation in OPERATIONS {
-            for place in PLACES {
-                let run = fail_at(place, operation);
+/// A store of its own for each of them.
+fn part(data: &Data, number: usize) -> Data {
+    match data {
+        Data::Embedded(directory) => Data::Embedded(directory.join(number.to_string())),
+        Data::Mongo { uri, database } => {
+            Data::Mongo { uri: uri.clone(), database: format!("{database}_{number}") }
+        }
+    }
+}
+
+pub async fn the_invariants_hold_wherever_the_write_path_fails(data: &Data) {
+    let data = data.clone();
+    // The actors need a system of their own on a thread.
+    let run = tokio::task::spawn_blocking(move || {
+        actix::System::new().block_on(async {
+            let both = OPERATIONS.iter().flat_map(|does| PLACES.iter().map(move |at| (*does, *at)));
+            for (number, (operation, place)) in both.enumerate() {
+                let data = part(&data, number);
+                let run = fail_at(place, operation, &data);
                 tokio::time::timeout(Duration::from_secs(60), run)
                     .await
                     .unwrap_or_else(|_| panic!("{operation:?} at {place:?} hangs"));
+                if let Data::Mongo { uri, database } = &data {
+                    drop_database(uri, database).await;
+                }
             }
-        }
+        });
     });
+    run.await.unwrap();
 }

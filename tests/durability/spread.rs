@@ -3,16 +3,14 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::support::{Server, addresses, assert_clean, assert_unique};
+use crate::support::{Data, Server, addresses, assert_clean, assert_unique};
 
 const RIVALS: usize = 20;
 const WANTED: usize = 300;
 
 /// Five /26 lease 310 addresses: one of the rivals gets its 300, whoever comes first.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_many_rivals_gets_the_whole() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+pub async fn one_of_many_rivals_gets_the_whole(data: &Data) {
+    let server = Server::start(data);
     let mut client = server.connect().await;
     let pool = client.new_pool().await;
     for net in 0..5 {
@@ -46,16 +44,14 @@ async fn one_of_many_rivals_gets_the_whole() {
         assert_eq!(released.status, StatusCode::NO_CONTENT);
     }
     server.stop();
-    assert_clean(data.path());
+    assert_clean(data);
 }
 
 /// 64 subnets of two addresses each, and as many requests as addresses at once: each gets one, though
 /// all of them ask for the first at first.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_burst_on_small_subnets_gets_every_address() {
+pub async fn a_burst_on_small_subnets_gets_every_address(data: &Data) {
     const SUBNETS: usize = 64;
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = Server::start(data);
     let mut client = server.connect().await;
     let pool = client.new_pool().await;
     for net in 0..SUBNETS {
@@ -75,7 +71,7 @@ async fn a_burst_on_small_subnets_gets_every_address() {
     let more = client.post(&path, &json!({})).await;
     assert_eq!((more.status, more.code()), (StatusCode::CONFLICT, "exhausted"));
     server.stop();
-    assert_clean(data.path());
+    assert_clean(data);
 }
 
 /// Reservations gather from subnets that are brought to rest again and again: neither waits for the

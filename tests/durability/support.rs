@@ -17,7 +17,7 @@ use ipam::store::change::{Change, Effect};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-pub use crate::server::{IPAM, Server, assert_clean};
+pub use crate::server::{Data, Server, assert_clean};
 
 impl Server {
     pub async fn connect(&self) -> Client {
@@ -30,8 +30,10 @@ pub struct Client {
     sender: SendRequest<Full<Bytes>>,
 }
 
+#[derive(Debug)]
 pub struct Response {
     pub status: StatusCode,
+    pub retry_after: Option<String>,
     pub body: Value,
 }
 
@@ -44,6 +46,26 @@ impl Response {
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
+
+    /// It says to come again, and whether the change was not made or may have been.
+    pub fn refused(&self) -> Option<Refused> {
+        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
+        assert!(self.retry_after.is_some(), "it does not say when to come again: {}", self.body);
+        Some(match self.code() {
+            "store_unavailable" | "overloaded" | "contended" => Refused::NotMade,
+            "outcome_unknown" => Refused::PerhapsMade,
+            code => panic!("{code} is no reason to come again: {}", self.body),
+        })
+    }
+}
+
+/// What a 503 says of the change that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    NotMade,
+    PerhapsMade,
 }
 
 /// The connection broke before an answer came.
@@ -80,13 +102,15 @@ impl Client {
         self.sender.ready().await.map_err(|_| Broken)?;
         let response = self.sender.send_request(request).await.map_err(|_| Broken)?;
         let status = response.status();
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.map(|seconds| seconds.to_str().expect("digits").to_owned());
         let bytes = response.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
         let body = if bytes.is_empty() {
             Value::Null
         } else {
             serde_json::from_slice(&bytes).expect("the answer is JSON")
         };
-        Ok(Response { status, body })
+        Ok(Response { status, retry_after, body })
     }
 
     pub async fn get(&mut self, path: &str) -> Response {

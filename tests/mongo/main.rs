@@ -1,8 +1,27 @@
-//! What holds on MongoDB beyond what holds on every store: servers that die, networks that fail,
-//! several instances on one database.
+//! What holds on MongoDB beyond what holds on every store: servers that die or are away, networks
+//! that fail, several instances on one database.
 
+mod away;
+mod crash;
+mod fail_points;
 mod harness;
+mod instances;
+mod network;
+mod proxy;
+mod restart;
+mod secrets;
+mod support;
+
+#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../durability/support.rs"]
+mod client;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../mongod/mod.rs"]
 mod mongod;
+
+#[path = "../server/mod.rs"]
+mod server;
+
+#[path = "../durability/siege.rs"]
+mod siege;

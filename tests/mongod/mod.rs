@@ -52,6 +52,10 @@ pub fn fresh_database() -> String {
     format!("ipam_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+pub async fn drop_database(uri: &str, name: &str) {
+    client(uri).await.database(name).drop().await.expect("a database can be dropped");
+}
+
 struct Member {
     port: Port,
     files: PathBuf,
@@ -164,10 +168,6 @@ impl ReplicaSet {
     /// A client of the whole set.
     pub async fn client(&self) -> Client {
         client(&self.uri()).await
-    }
-
-    pub async fn drop_database(&self, name: &str) {
-        self.client().await.database(name).drop().await.expect("a database can be dropped");
     }
 
     /// The member that takes writes; waits until there is one.

@@ -1,12 +1,48 @@
 //! A real server in a process of its own. Shared by the tests that need one.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::Path;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The program under test.
 pub const IPAM: &str = env!("CARGO_BIN_EXE_ipam");
+
+/// Where the data is that a server works on.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// The directory of the embedded store.
+    Embedded(PathBuf),
+    Mongo {
+        uri: String,
+        database: String,
+    },
+}
+
+impl From<&Path> for Data {
+    fn from(directory: &Path) -> Self {
+        Self::Embedded(directory.to_owned())
+    }
+}
+
+impl From<&Self> for Data {
+    fn from(data: &Self) -> Self {
+        data.clone()
+    }
+}
+
+impl Data {
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Embedded(directory) => vec!["--data".into(), directory.into()],
+            Self::Mongo { uri, database } => {
+                vec!["--mongo".into(), uri.into(), "--mongo-database".into(), database.into()]
+            }
+        }
+    }
+}
 
 /// `ipam serve` on a port of its own choice; ended by `kill -9` when dropped.
 pub struct Server {
@@ -15,16 +51,23 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(data: &Path) -> Self {
+    pub fn start(data: impl Into<Data>) -> Self {
         Self::start_by(Command::new(IPAM), data)
     }
 
     /// Starts the program by another command, that ends in running it with the arguments it is
-    /// given.
-    pub fn start_by(mut command: Command, data: &Path) -> Self {
+    /// given; waits until it can work.
+    pub fn start_by(command: Command, data: impl Into<Data>) -> Self {
+        let server = Self::launch(command, data);
+        server.wait_until_ready();
+        server
+    }
+
+    /// Waits until it can be reached, which may be before its store can.
+    pub fn launch(mut command: Command, data: impl Into<Data>) -> Self {
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(data.into().arguments())
             .env("IPAM_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
@@ -38,6 +81,30 @@ impl Server {
             .and_then(|address| address.parse().ok())
             .unwrap_or_else(|| panic!("the first line is {line:?}"));
         Self { child, address }
+    }
+
+    /// Until `/health/ready` says so.
+    pub fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.ready().unwrap_or_else(|error| format!("no answer: {error}"));
+            if answer.starts_with("HTTP/1.1 200") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it does not become ready: {answer}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What `/health/ready` answers, head and all.
+    pub fn ready(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(
+            b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     pub fn pid(&self) -> u32 {
@@ -68,8 +135,8 @@ impl Drop for Server {
 }
 
 /// `ipam check` finds nothing.
-pub fn assert_clean(data: &Path) {
-    let output = Command::new(IPAM).arg("check").arg("--data").arg(data).output();
+pub fn assert_clean(data: impl Into<Data>) {
+    let output = Command::new(IPAM).arg("check").args(data.into().arguments()).output();
     let output = output.expect("the program starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

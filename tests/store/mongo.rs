@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use ipam::store::Store;
 use ipam::store::mongo::{MongoSettings, open};
 
-use crate::mongod::{ReplicaSet, fresh_database};
+use crate::mongod::{ReplicaSet, drop_database, fresh_database};
 use crate::support::Backend;
 
 pub struct Mongo {
@@ -27,7 +27,7 @@ impl Backend for Mongo {
     }
 
     async fn remove(&self) {
-        ReplicaSet::shared().await.drop_database(&self.database).await;
+        drop_database(&ReplicaSet::shared().await.uri(), &self.database).await;
     }
 }
 
