@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::System;
 use actix_web::HttpServer;
@@ -18,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -65,13 +67,19 @@ async fn run(
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
     let store = open_store(&config.data)?;
-    let settings =
-        Settings { idempotency_kept: config.idempotency_kept, actor_threads: config.workers };
+    let settings = Settings {
+        idempotency_kept: config.idempotency_kept,
+        audit_retention: Duration::from_secs(400 * 24 * 60 * 60),
+        commit_timeout: Duration::from_secs(5),
+        actor_threads: config.workers,
+    };
     let ipam = Ipam::start(store, Clock::System, Arc::clone(&metrics), settings)
         .await
         .context("cannot start on what is stored")?;
+    let door = Arc::new(Door::default());
+    door.open(ipam.clone());
 
-    let (server, address) = bind(config, &ipam, &metrics)
+    let (server, address) = bind(config, &door, &metrics)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     listening(address).context("cannot say where it listens")?;
     info!(http.address = %address, store.directory = %config.data.display(), "listening");
@@ -98,12 +106,15 @@ async fn run(
 
 fn bind(
     config: &Config,
-    ipam: &Ipam,
+    door: &Arc<Door>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let baseline = config.bench_route.then(|| Baseline::new(Clock::System)).transpose()?;
-    let api =
-        Api { ipam: ipam.clone(), metrics: Arc::clone(metrics), baseline: baseline.map(Arc::new) };
+    let api = Api {
+        door: Arc::clone(door),
+        metrics: Arc::clone(metrics),
+        baseline: baseline.map(Arc::new),
+    };
     let server = HttpServer::new(move || api::app(api.clone()))
         .workers(config.workers)
         .max_connections(CONNECTIONS_MAX / config.workers)

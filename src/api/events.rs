@@ -1,16 +1,15 @@
 //! `/events`: the audit trail, in order.
 
 use actix_web::HttpRequest;
-use actix_web::web::Data;
 
-use crate::service::Ipam;
 use crate::store::query::EventQuery;
 
+use super::door::Service;
 use super::media_type::Content;
 use super::query::Query;
 use super::reply::{Replied, Reply};
 
-pub async fn list(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
     let reply = Reply::new(&request, Content::Events, None)?;
     let mut query = Query::of(&request);
     let time = "a time such as 2026-01-31T12:00:00Z";

@@ -4,9 +4,9 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
-use crate::service::Ipam;
 use crate::telemetry::Metrics;
 
+use super::door::Door;
 use super::reply::Replied;
 
 /// It answers, so it lives: a restart would not help.
@@ -14,9 +14,10 @@ pub async fn live() -> impl Responder {
     ok()
 }
 
-/// 200 when requests can be served, 503 when the store cannot be read or takes no writes.
-pub async fn ready(ipam: Data<Ipam>) -> Replied {
-    ipam.ready().await?;
+/// 200 when requests can be served, 503 when the store cannot be read or takes no writes, or is not
+/// there yet; then it says why.
+pub async fn ready(door: Data<Door>) -> Replied {
+    door.or_why_not()?.ready().await?;
     Ok(ok())
 }
 

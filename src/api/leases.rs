@@ -1,14 +1,14 @@
 //! `/leases`, `/leases/{id}` and `/reservations/{id}/leases`.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::annotations::AnnotationsPatch;
-use crate::service::Ipam;
 use crate::store::query::LeaseQuery;
 
+use super::door::Service;
 use super::fields::{Given, Patch, ReadOnly, Tags, annotations_patch};
 use super::media_type::Content;
 use super::query::{self, Query};
@@ -39,7 +39,7 @@ impl LeasePatchBody {
     }
 }
 
-pub async fn search(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn search(ipam: Service, request: HttpRequest) -> Replied {
     let reply = Reply::new(&request, Content::Leases, None)?;
     let mut query = Query::of(&request);
     let leases = LeaseQuery {
@@ -52,7 +52,7 @@ pub async fn search(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
     Ok(reply.page(&ipam.leases(leases).await?, "cursor"))
 }
 
-pub async fn list_of_reservation(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list_of_reservation(ipam: Service, request: HttpRequest) -> Replied {
     let reply = Reply::new(&request, Content::Leases, None)?;
     let leases = LeaseQuery {
         address: None,
@@ -64,13 +64,13 @@ pub async fn list_of_reservation(ipam: Data<Ipam>, request: HttpRequest) -> Repl
     Ok(reply.page(&ipam.leases(leases).await?, "cursor"))
 }
 
-pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn show(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     let reply = Reply::new(&request, Content::Lease, None)?;
     Ok(reply.shown(ipam.lease(id(&request)?).await?))
 }
 
-pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn patch(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let lease = id(&request)?;
     let Asked { body, format, ask } =

@@ -1,8 +1,10 @@
-//! The HTTP API: translations between requests and [`Ipam`], and nothing more.
+//! The HTTP API: translations between requests and [`Ipam`](crate::service::Ipam), and nothing more.
 //!
-//! Every route stands in [`TABLE`]. A handler takes a request apart, makes one call, and sends the
-//! answer on as the actors gave it. Whatever goes wrong leaves as a problem (see [`error`]).
+//! Every route stands in [`TABLE`]. A handler gets the service through the [`door`], takes a request
+//! apart, makes one call, and sends the answer on as the actors gave it. Whatever goes wrong leaves
+//! as a problem (see [`error`]).
 
+pub mod door;
 pub mod error;
 pub mod media_type;
 
@@ -37,15 +39,15 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig, to};
 use actix_web::{App, Error, HttpResponse, Resource, ResponseError, Route};
 
-use crate::service::Ipam;
 use crate::telemetry::Metrics;
 pub use bench::Baseline;
+use door::Door;
 use error::{Code, Problem};
 
 /// What the API serves. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    pub ipam: Ipam,
+    pub door: Arc<Door>,
     pub metrics: Arc<Metrics>,
     /// Served at `POST /bench/reservations`, to measure throughput against.
     pub baseline: Option<Arc<Baseline>>,
@@ -112,7 +114,7 @@ pub fn app(
     >,
 > {
     App::new()
-        .app_data(Data::new(api.ipam))
+        .app_data(Data::from(api.door))
         .app_data(Data::from(api.metrics))
         .wrap(from_fn(observe::observe))
         .configure(|config| configure(config, api.baseline.as_ref()))

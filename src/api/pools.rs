@@ -1,14 +1,14 @@
 //! `/pools` and `/pools/{id}`.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::{NewPool, PoolPatch};
-use crate::service::Ipam;
 
+use super::door::Service;
 use super::fields::{
     Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,
 };
@@ -50,26 +50,26 @@ impl PoolBody {
     }
 }
 
-pub async fn list(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
     let reply = Reply::new(&request, Content::Pools, None)?;
     let list = Query::of(&request).into_list()?;
     Ok(reply.page(&ipam.pools(list).await?, "cursor"))
 }
 
-pub async fn create(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn create(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let Asked { body, format, ask } = read::<PoolBody>(&request, payload, Content::Pool).await?;
     let reply = Reply::new(&request, Content::Pool, format)?;
     Ok(reply.created(ipam.create_pool(body.into_new()?, ask).await?))
 }
 
-pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn show(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     let reply = Reply::new(&request, Content::Pool, None)?;
     Ok(reply.shown(ipam.pool(id(&request)?).await?))
 }
 
-pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn patch(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let pool = id(&request)?;
     let Asked { body, format, ask } = read::<PoolBody>(&request, payload, Content::Pool).await?;
@@ -77,7 +77,7 @@ pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> 
     Ok(reply.changed(ipam.patch_pool(pool, body.into_patch(), ask).await?))
 }
 
-pub async fn delete(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn delete(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     ipam.delete_pool(id(&request)?, ask(&request)?).await?;
     Ok(deleted("/pools"))

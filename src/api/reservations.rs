@@ -1,7 +1,7 @@
 //! `/pools/{id}/reservations`, `/subnets/{id}/reservations` and `/reservations/{id}`.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -13,6 +13,7 @@ use crate::limits::RESERVATION_ADDRESSES_MAX;
 use crate::service::Ipam;
 use crate::store::query::Scope;
 
+use super::door::Service;
 use super::error::Problem;
 use super::fields::{
     Bounded, Given, Object, Patch, ReadOnly, Tags, annotations_patch, new_annotations,
@@ -96,12 +97,12 @@ impl ReservationPatchBody {
     }
 }
 
-pub async fn list_of_pool(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list_of_pool(ipam: Service, request: HttpRequest) -> Replied {
     let pool = id(&request)?;
     list(&ipam, &request, Scope::Pool(pool)).await
 }
 
-pub async fn list_of_subnet(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list_of_subnet(ipam: Service, request: HttpRequest) -> Replied {
     let subnet = id(&request)?;
     list(&ipam, &request, Scope::Subnet(subnet)).await
 }
@@ -112,12 +113,12 @@ async fn list(ipam: &Ipam, request: &HttpRequest, scope: Scope) -> Replied {
     Ok(reply.page(&ipam.reservations(scope, list).await?, "cursor"))
 }
 
-pub async fn create_in_pool(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn create_in_pool(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     let pool = id(&request)?;
     create(&ipam, &request, payload, Scope::Pool(pool)).await
 }
 
-pub async fn create_in_subnet(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn create_in_subnet(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     let subnet = id(&request)?;
     create(&ipam, &request, payload, Scope::Subnet(subnet)).await
 }
@@ -143,13 +144,13 @@ pub async fn incoming(request: &HttpRequest, payload: Payload) -> Result<Incomin
     Ok(Incoming { reply, request: body.into_request()?, ask })
 }
 
-pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn show(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     let reply = Reply::new(&request, Content::Reservation, None)?;
     Ok(reply.shown(ipam.reservation(id(&request)?).await?))
 }
 
-pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn patch(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let reservation = id(&request)?;
     let Asked { body, format, ask } =
@@ -158,7 +159,7 @@ pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> 
     Ok(reply.changed(ipam.patch_reservation(reservation, body.into_patch(), ask).await?))
 }
 
-pub async fn delete(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn delete(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     ipam.delete_reservation(id(&request)?, ask(&request)?).await?;
     Ok(deleted("/reservations"))

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,8 +11,8 @@ use crate::domain::address::{AddressRange, parse_network};
 use crate::domain::invalid::Invalid;
 use crate::domain::subnet::{Layout, NewSubnet, SpanFields, SubnetPatch};
 use crate::limits::EXCLUDED_RANGES_MAX;
-use crate::service::Ipam;
 
+use super::door::Service;
 use super::fields::{
     Bounded, Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,
 };
@@ -122,13 +122,13 @@ fn ranges(
     texts.0.map(|texts| texts.map(all).transpose()).transpose()
 }
 
-pub async fn list(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
     let reply = Reply::new(&request, Content::Subnets, None)?;
     let list = Query::of(&request).into_list()?;
     Ok(reply.page(&ipam.subnets(id(&request)?, list).await?, "cursor"))
 }
 
-pub async fn create(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn create(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let pool = id(&request)?;
     let Asked { body, format, ask } =
@@ -138,13 +138,13 @@ pub async fn create(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) ->
     Ok(reply.created(ipam.create_subnet(pool, new, ask).await?))
 }
 
-pub async fn show(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn show(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     let reply = Reply::new(&request, Content::Subnet, None)?;
     Ok(reply.shown(ipam.subnet(id(&request)?).await?))
 }
 
-pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> Replied {
+pub async fn patch(ipam: Service, request: HttpRequest, payload: Payload) -> Replied {
     query::none(&request)?;
     let subnet = id(&request)?;
     let Asked { body, format, ask } =
@@ -154,7 +154,7 @@ pub async fn patch(ipam: Data<Ipam>, request: HttpRequest, payload: Payload) -> 
     Ok(reply.changed(ipam.patch_subnet(subnet, patch, ask).await?))
 }
 
-pub async fn delete(ipam: Data<Ipam>, request: HttpRequest) -> Replied {
+pub async fn delete(ipam: Service, request: HttpRequest) -> Replied {
     query::none(&request)?;
     ipam.delete_subnet(id(&request)?, ask(&request)?).await?;
     Ok(deleted("/subnets"))

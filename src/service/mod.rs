@@ -25,12 +25,13 @@ use crate::actors::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::event::{Kind, Origin};
 use crate::domain::id::{PoolId, SubnetId};
-use crate::domain::pool::State;
+use crate::domain::pool::{Pool, State};
+use crate::domain::subnet::Subnet;
 use crate::limits::ACTOR_IDLE_LOOK;
 use crate::store::Store;
 use crate::store::change::RequestKey;
 use crate::store::error::Fault;
-use crate::store::writer::Writer;
+use crate::store::writer::{self, Writer};
 use crate::telemetry::Metrics;
 
 /// The service. Cheap to clone; all clones are one.
@@ -45,6 +46,10 @@ pub struct Ipam {
 pub struct Settings {
     /// How long the answer to a request with an `Idempotency-Key` is kept.
     pub idempotency_kept: Duration,
+    /// How long an event is kept.
+    pub audit_retention: Duration,
+    /// How long a change may wait until its client is told.
+    pub commit_timeout: Duration,
     /// Threads for the actors.
     pub actor_threads: usize,
 }
@@ -54,24 +59,27 @@ impl Ipam {
     /// called within an actix system, on the runtime that is to outlive the requests.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read. Nothing is left running then, and it can be tried again.
     pub async fn start(
         store: Arc<dyn Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Result<Self, Fault> {
-        let writer = Writer::start(
-            Arc::clone(&store),
-            clock.clone(),
-            Arc::clone(&metrics),
-            settings.idempotency_kept,
-        );
+        // Before anything runs: what fails leaves nothing behind.
+        let unfinished = store.unfinished_deletions().await?;
+        let of_writer = writer::Settings {
+            answers_kept: settings.idempotency_kept,
+            events_kept: settings.audit_retention,
+            commit_timeout: settings.commit_timeout,
+        };
+        let writer =
+            Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), of_writer);
         let arbiters = Arbiters::start(settings.actor_threads);
         let shared = Shared { store, writer, clock, metrics };
         let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
         let ipam = Self { directory, settings };
-        ipam.finish_deletions().await?;
+        tokio::spawn(ipam.clone().finish_deletions(unfinished));
         tokio::spawn(drop_idle(Arc::downgrade(&ipam.directory)));
         Ok(ipam)
     }
@@ -99,20 +107,15 @@ impl Ipam {
 
     /// Goes on with the deletions that an earlier run began, one after the other, while requests are
     /// served.
-    async fn finish_deletions(&self) -> Result<(), Fault> {
-        let (pools, mut subnets) = self.shared().store.unfinished_deletions().await?;
+    async fn finish_deletions(self, (pools, mut subnets): (Vec<Pool>, Vec<Subnet>)) {
         // These go with their pool.
         subnets.retain(|subnet| pools.iter().all(|pool| pool.id != subnet.pool));
-        let of_pools = pools.into_iter().map(|pool| (pool.id, None));
-        let of_subnets = subnets.into_iter().map(|subnet| (subnet.pool, Some(subnet.id)));
-        let unfinished: Vec<_> = of_pools.chain(of_subnets).collect();
-        let ipam = self.clone();
-        tokio::spawn(async move {
-            for (pool, subnet) in unfinished {
-                ipam.finish_deletion(pool, subnet).await;
-            }
-        });
-        Ok(())
+        for pool in pools {
+            self.finish_deletion(pool.id, None).await;
+        }
+        for subnet in subnets {
+            self.finish_deletion(subnet.pool, Some(subnet.id)).await;
+        }
     }
 
     async fn finish_deletion(&self, pool: PoolId, subnet: Option<SubnetId>) {

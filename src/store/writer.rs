@@ -6,14 +6,18 @@
 //!
 //! When the outcome of a commit is unknown, nothing else is committed until the store has settled
 //! it (INV-6).
+//!
+//! A change has a time by which its client is told. Most commits are over long before anybody has
+//! to look at it; while one runs long, the loop turns away whoever has waited enough.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
 use crate::limits::{BATCH_CHANGES_MAX, FENCE_WAIT_MAX, WRITER_QUEUE_MAX};
@@ -23,15 +27,31 @@ use crate::store::change::{Batch, Change};
 use crate::store::error::{CommitError, Fault, Refusal};
 use crate::telemetry::Metrics;
 
-/// How often recorded answers that have grown old are looked for.
+/// How often what has grown old is looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// Recorded answers that are forgotten between two commits.
+/// Recorded answers, and about as many events, that are forgotten between two commits.
 const FORGET_STEP: usize = 1000;
+/// After a step that leaves more to forget, commits have this many times as long as it took.
+const FORGET_REST: u32 = 3;
 /// The first and the longest pause between two attempts to settle an unknown outcome.
 const SETTLE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How often a loop that is held up looks at what waits.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a store may try to commit a batch.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Why a change is refused that was not tried.
+const HELD_UP: &str = "the store takes too long over what came before";
+const IN_DOUBT: &str = "the outcome of an earlier commit is not known yet";
+
+/// What of the writer can be configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a recorded answer counts, and is kept.
+    pub answers_kept: Duration,
+    /// How long an event is kept.
+    pub events_kept: Duration,
+    /// How long a change may wait, from being handed in, until its client is told.
+    pub commit_timeout: Duration,
+}
 
 /// What became of a change.
 #[derive(Clone, Debug)]
@@ -76,6 +96,7 @@ struct Fence {
 struct Pending {
     change: Change,
     completion: Completion,
+    handed_in: Instant,
 }
 
 impl Writer {
@@ -84,15 +105,16 @@ impl Writer {
         store: Arc<dyn Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        answers_kept: Duration,
+        settings: Settings,
     ) -> Self {
         let (queue, items) = mpsc::channel(WRITER_QUEUE_MAX);
         let writer = Loop {
             store,
             clock,
             metrics,
-            answers_kept,
+            settings,
             items,
+            forget_at: Instant::now(),
             waiting: VecDeque::new(),
             fences: Vec::new(),
             stopping: Vec::new(),
@@ -106,7 +128,8 @@ impl Writer {
     /// Hands in a change. It runs its course, whoever goes away; a full queue is a verdict, too,
     /// and given at once.
     pub fn submit(&self, change: Change, completion: Completion) {
-        if let Err(full) = self.queue.try_send(Item::Change(Pending { change, completion }))
+        let pending = Pending { change, completion, handed_in: Instant::now() };
+        if let Err(full) = self.queue.try_send(Item::Change(pending))
             && let Item::Change(mut pending) = full.into_inner()
         {
             (pending.completion)(Verdict::NotTaken);
@@ -160,9 +183,11 @@ struct Loop {
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    answers_kept: Duration,
+    settings: Settings,
     items: mpsc::Receiver<Item>,
-    /// Taken from the queue and not yet committed; at most one batch.
+    /// When to go on forgetting what has grown old.
+    forget_at: Instant,
+    /// Taken from the queue and not yet committed, in order; at most one batch.
     waiting: VecDeque<Pending>,
     fences: Vec<Fence>,
     stopping: Vec<oneshot::Sender<()>>,
@@ -173,19 +198,15 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self) {
-        let mut forget = tokio::time::interval(FORGET_EVERY);
-        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut received = Vec::with_capacity(BATCH_CHANGES_MAX);
         loop {
             let room = (BATCH_CHANGES_MAX + 1).saturating_sub(self.waiting.len());
             if self.waiting.is_empty() {
+                let forget_at = self.forget_at.into();
                 tokio::select! {
                     biased;
                     count = self.items.recv_many(&mut received, room) => if count == 0 { break },
-                    _ = forget.tick() => {
-                        self.forget().await;
-                        continue;
-                    }
+                    () = sleep_until(forget_at) => {}
                 }
             } else {
                 while received.len() < room {
@@ -198,6 +219,9 @@ impl Loop {
             for fence in self.fences.extract_if(.., |fence| fence.ahead == 0) {
                 // Who no longer waits need not be told.
                 let _ = fence.passed.send(());
+            }
+            if self.forget_at <= Instant::now() {
+                self.forget().await;
             }
         }
         tell_waiting(&mut self.stopping);
@@ -218,21 +242,22 @@ impl Loop {
 
     /// Commits the next batch and tells every change in it.
     async fn commit_next(&mut self) {
+        let patience = self.settings.commit_timeout;
+        self.refuse(patience, HELD_UP);
+        let Some(oldest) = self.waiting.front() else { return };
+        let give_up_at = oldest.handed_in + patience;
         let (count, closed) = cut(self.waiting.iter().map(|pending| pending.change.rows()));
-        if count == 0 {
-            return;
-        }
         let (changes, mut completions): (Vec<Change>, Vec<Completion>) =
             self.waiting.drain(..count).map(|pending| (pending.change, pending.completion)).unzip();
         self.settled(count);
         self.last_commit_at = self.last_commit_at.max(self.clock.now());
         let at = self.last_commit_at;
-        let give_up_at = Instant::now() + COMMIT_TIMEOUT;
-        let answers_since = self.answers_since(at);
+        let answers_since = before(at, self.settings.answers_kept);
         let batch = Arc::new(Batch { changes, at, answers_since, give_up_at });
 
         let begun = Instant::now();
-        let outcome = self.store.commit(Arc::clone(&batch)).await;
+        let store = Arc::clone(&self.store);
+        let outcome = self.meanwhile(patience, HELD_UP, store.commit(Arc::clone(&batch))).await;
         let took = begun.elapsed();
         self.metrics.commit(count, closed.as_str(), outcome_name(&outcome), took);
         match outcome {
@@ -258,12 +283,14 @@ impl Loop {
         }
     }
 
-    /// Asks the store until it knows. Changes that come meanwhile are refused: how long it takes is
-    /// nobody's to say.
+    /// Asks the store until it knows. When it cannot say, what waits is refused: how long it takes
+    /// is nobody's to say.
     async fn settle(&mut self, batch: &Arc<Batch>) -> Vec<bool> {
+        let store = Arc::clone(&self.store);
+        let patience = self.settings.commit_timeout;
         let (mut pause, pause_max) = SETTLE_PAUSE;
         loop {
-            match self.store.settle(Arc::clone(batch)).await {
+            match self.meanwhile(patience, IN_DOUBT, store.settle(Arc::clone(batch))).await {
                 Ok(made) => {
                     let count = made.iter().filter(|made| **made).count();
                     tracing::warn!(
@@ -275,9 +302,27 @@ impl Loop {
                 }
                 Err(fault) => {
                     tracing::warn!(error = %fault, "the outcome of the commit cannot be known yet");
-                    self.refuse_for(pause).await;
+                    self.refuse(Duration::ZERO, IN_DOUBT);
+                    self.meanwhile(Duration::ZERO, IN_DOUBT, sleep(pause)).await;
                     pause = (pause * 2).min(pause_max);
                 }
+            }
+        }
+    }
+
+    /// Waits for `work`. When it takes long, changes that have waited for more than `patience` are
+    /// refused meanwhile, and the work goes on.
+    async fn meanwhile<T>(
+        &mut self,
+        patience: Duration,
+        why: &'static str,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        loop {
+            match timeout(LOOK_EVERY, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.refuse(patience, why),
             }
         }
     }
@@ -297,36 +342,62 @@ impl Loop {
         }
     }
 
-    /// Refuses every change that waits, or comes within `pause`.
-    async fn refuse_for(&mut self, pause: Duration) {
-        let refusal = Fault::new("committing", "the outcome of an earlier commit is not known yet");
-        let end = tokio::time::Instant::now() + pause;
+    /// Refuses every change that has waited for more than `patience`. They wait in the order in
+    /// which they came: the queue is left alone as long as somebody before it may wait on.
+    fn refuse(&mut self, patience: Duration, why: &'static str) {
+        let Some(until) = Instant::now().checked_sub(patience) else { return };
+        let mut count = 0;
         loop {
-            self.settled(self.waiting.len());
-            for mut refused in self.waiting.drain(..) {
-                (refused.completion)(Verdict::NotDone(refusal.clone()));
+            if self.waiting.is_empty()
+                && let Ok(item) = self.items.try_recv()
+            {
+                self.accept(item);
+                continue;
             }
-            match tokio::time::timeout_at(end, self.items.recv()).await {
-                Ok(Some(item)) => self.accept(item),
-                // Stopping: nothing comes any more.
-                Ok(None) => return tokio::time::sleep_until(end).await,
-                Err(_) => return,
+            if self.waiting.front().is_none_or(|oldest| oldest.handed_in > until) {
+                break;
             }
+            let Some(mut overdue) = self.waiting.pop_front() else { break };
+            (overdue.completion)(Verdict::NotDone(Fault::new("committing", why)));
+            count += 1;
         }
+        self.settled(count);
+        // Who asks again and again while nothing moves has left one for each time.
+        self.fences.retain(|fence| !fence.passed.is_closed());
     }
 
-    /// Answers recorded before this are forgotten at `now`.
-    fn answers_since(&self, now: Timestamp) -> Timestamp {
-        now - jiff::SignedDuration::try_from(self.answers_kept).unwrap_or_default()
-    }
-
+    /// Forgets some of what has grown old, and says when to go on: soon when there is more, though
+    /// most of the time belongs to commits.
     async fn forget(&mut self) {
-        let before = self.answers_since(self.clock.now());
-        match self.store.forget_answers(before, FORGET_STEP).await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(answers = count, "old answers are forgotten"),
-            Err(fault) => tracing::warn!(error = %fault, "old answers cannot be forgotten"),
+        let begun = Instant::now();
+        let store = Arc::clone(&self.store);
+        let (now, settings) = (self.clock.now(), self.settings);
+        let step = async {
+            let answers_before = before(now, settings.answers_kept);
+            let answers = store.forget_answers(answers_before, FORGET_STEP).await?;
+            let events_before = before(now, settings.events_kept);
+            Ok::<_, Fault>((answers, store.forget_events(events_before, FORGET_STEP).await?))
+        };
+        // Not worth more of the writer's time than a commit.
+        let bounded = async {
+            let late = |_| Err(Fault::new("forgetting", "the store takes too long"));
+            timeout(settings.commit_timeout, step).await.unwrap_or_else(late)
+        };
+        let mut pause = FORGET_EVERY;
+        match self.meanwhile(settings.commit_timeout, HELD_UP, bounded).await {
+            Ok((0, 0)) => {}
+            Ok((answers, events)) => {
+                tracing::debug!(answers, events, "old answers and events are forgotten");
+                // A store may keep several events as one, and so forget fewer than it could.
+                if answers.max(events) > FORGET_STEP / 2 {
+                    pause = begun.elapsed() * FORGET_REST;
+                }
+            }
+            Err(fault) => {
+                tracing::warn!(error = %fault, "old answers and events cannot be forgotten");
+            }
         }
+        self.forget_at = Instant::now() + pause;
     }
 }
 
@@ -338,6 +409,12 @@ impl Closed {
             Self::Rows => "rows",
         }
     }
+}
+
+/// What was recorded before this is older than `kept`.
+fn before(now: Timestamp, kept: Duration) -> Timestamp {
+    let kept = SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(kept).unwrap_or(Timestamp::MIN)
 }
 
 fn not_made() -> Fault {

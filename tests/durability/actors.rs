@@ -21,7 +21,7 @@ use ipam::limits::ACTOR_IN_FLIGHT_MAX;
 use ipam::store::Store;
 use ipam::store::change::{Change, Effect};
 use ipam::store::sqlite::SqliteStore;
-use ipam::store::writer::{Verdict, Writer};
+use ipam::store::writer::{Settings, Verdict, Writer};
 use ipam::telemetry::Metrics;
 use tokio::sync::oneshot;
 
@@ -37,8 +37,10 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data).unwrap());
         let metrics = Arc::new(Metrics::default());
         let clock = Clock::System;
-        let kept = Duration::from_secs(60);
-        let writer = Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), kept);
+        let kept = Duration::from_secs(3600);
+        let settings = Settings { answers_kept: kept, events_kept: kept, commit_timeout: kept };
+        let writer =
+            Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), settings);
         let pool = Pool::new(PoolId::generate(), NewPool::default(), clock.now());
         let span = Span::cidr("10.0.0.0/29".parse().unwrap()).unwrap();
         let new = NewSubnet {

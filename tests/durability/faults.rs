@@ -2,8 +2,6 @@
 //! every kind of change. Whatever happens, the invariants hold, memory agrees with the store, and a
 //! doubt is settled before anything is made of it.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,19 +10,17 @@ use ipam::actors::ask::{Answer, Ask};
 use ipam::actors::failure::Failure;
 use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
-use ipam::domain::event::LoggedEvent;
 use ipam::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
-use ipam::domain::lease::Lease;
-use ipam::domain::pool::{NewPool, Pool};
-use ipam::domain::reservation::{Request, Reservation};
-use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
+use ipam::domain::pool::NewPool;
+use ipam::domain::reservation::Request;
+use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
-use ipam::store::change::{Batch, Recorded, RequestKey};
+use ipam::store::change::Batch;
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::mongo::{self, MongoSettings};
-use ipam::store::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use ipam::store::query::{List, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::Value;
@@ -33,6 +29,7 @@ use tokio::sync::Notify;
 
 use crate::mongod::drop_database;
 use crate::support::Data;
+use crate::wrapped::{Wrapped, WritePath};
 
 /// Where the next commit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +72,9 @@ impl Place {
 }
 
 /// The real store, until a place is armed.
-struct FaultyStore {
-    inner: Arc<dyn Store>,
+type FaultyStore = Wrapped<Faults>;
+
+struct Faults {
     armed: Mutex<Option<Place>>,
     /// A commit hangs for ever: the program is about to end.
     hanging: Notify,
@@ -86,17 +84,21 @@ struct FaultyStore {
 }
 
 #[async_trait]
-impl Store for FaultyStore {
-    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+impl WritePath for Faults {
+    async fn commit(
+        &self,
+        inner: &dyn Store,
+        batch: Arc<Batch>,
+    ) -> Result<Vec<Result<(), Refusal>>, CommitError> {
         let fault = || Fault::new("committing", "made to fail");
         let place = self.armed.lock().unwrap().take();
         match place {
-            None => self.inner.commit(batch).await,
+            None => inner.commit(batch).await,
             Some(Place::Refused) => Ok(vec![Err(Refusal::Stale); batch.changes.len()]),
             Some(Place::CommitFailed) => Err(CommitError::NotDone(fault())),
             Some(place) => {
                 if place.is_made() {
-                    let verdicts = self.inner.commit(batch).await?;
+                    let verdicts = inner.commit(batch).await?;
                     assert!(verdicts.iter().all(Result::is_ok));
                 }
                 if place.is_crash() {
@@ -109,106 +111,10 @@ impl Store for FaultyStore {
         }
     }
 
-    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
+    async fn settle(&self, _: &dyn Store, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
         self.settle.notified().await;
         let made = self.unknown.lock().unwrap().take().expect("an outcome is unknown");
         Ok(vec![made; batch.changes.len()])
-    }
-
-    async fn forget_answers(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.inner.forget_answers(before, limit).await
-    }
-
-    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
-        self.inner.pool(id).await
-    }
-
-    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
-        self.inner.pools(list).await
-    }
-
-    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
-        self.inner.subnet(id).await
-    }
-
-    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
-        self.inner.subnets(pool, list).await
-    }
-
-    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
-        self.inner.subnets_of(pool).await
-    }
-
-    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
-        self.inner.reservation(id).await
-    }
-
-    async fn reservations(
-        &self,
-        scope: Scope,
-        list: List<ReservationId>,
-    ) -> Result<Page<Reservation>, Fault> {
-        self.inner.reservations(scope, list).await
-    }
-
-    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
-        self.inner.lease(id).await
-    }
-
-    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
-        self.inner.leases(query).await
-    }
-
-    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
-        self.inner.leased_addresses(subnet).await
-    }
-
-    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
-        self.inner.lease_counts(subnets).await
-    }
-
-    async fn leased_among(
-        &self,
-        subnet: SubnetId,
-        addresses: Vec<IpAddr>,
-    ) -> Result<Vec<IpAddr>, Fault> {
-        self.inner.leased_among(subnet, addresses).await
-    }
-
-    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
-        self.inner.events(query).await
-    }
-
-    async fn forget_events(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.inner.forget_events(before, limit).await
-    }
-
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-
-    async fn log_end(&self) -> Result<u64, Fault> {
-        self.inner.log_end().await
-    }
-
-    async fn news(&self, after: u64) -> Result<News, Fault> {
-        self.inner.news(after).await
-    }
-
-    async fn answer(
-        &self,
-        key: RequestKey,
-        since: jiff::Timestamp,
-    ) -> Result<Option<Recorded>, Fault> {
-        self.inner.answer(key, since).await
-    }
-
-    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
-        self.inner.answers(after, limit).await
-    }
-
-    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
-        self.inner.unfinished_deletions().await
     }
 }
 
@@ -266,14 +172,20 @@ async fn open(data: &Data) -> Arc<dyn Store> {
 }
 
 async fn start(data: &Data) -> (Ipam, Arc<FaultyStore>) {
-    let store = Arc::new(FaultyStore {
-        inner: open(data).await,
+    let faults = Faults {
         armed: Mutex::new(None),
         hanging: Notify::new(),
         settle: Notify::new(),
         unknown: Mutex::new(None),
-    });
-    let settings = Settings { idempotency_kept: Duration::from_secs(3600), actor_threads: 1 };
+    };
+    let inner = open(data).await;
+    let store = Arc::new(Wrapped { inner, path: faults });
+    let settings = Settings {
+        idempotency_kept: Duration::from_secs(3600),
+        audit_retention: Duration::from_secs(3600),
+        commit_timeout: Duration::from_secs(60),
+        actor_threads: 1,
+    };
     let metrics = Arc::new(Metrics::default());
     let ipam = Ipam::start(Arc::clone(&store) as _, Clock::System, metrics, settings);
     (ipam.await.unwrap(), store)
@@ -402,13 +314,13 @@ fn left_by_a_crash(data: &Data) -> (Data, Option<TempDir>) {
 
 async fn fail_at(place: Place, operation: Operation, data: &Data) {
     let world = World::new(data).await;
-    *world.store.armed.lock().unwrap() = Some(place);
+    *world.store.path.armed.lock().unwrap() = Some(place);
 
     if place.is_crash() {
         let performing = world.perform(operation);
         tokio::select! {
             result = performing => panic!("answered before the commit was durable: {result:?}"),
-            () = world.store.hanging.notified() => {}
+            () = world.store.path.hanging.notified() => {}
         }
         let (left, _kept) = left_by_a_crash(data);
         let (ipam, store) = start(&left).await;
@@ -440,7 +352,7 @@ async fn fail_at(place: Place, operation: Operation, data: &Data) {
             let usage = json(&answer)["usage"].clone();
             assert_eq!(usage["reserved"], taken);
         }
-        world.store.settle.notify_one();
+        world.store.path.settle.notify_one();
     }
     // A deletion that could not be marked, or not be finished, is asked for again.
     if matches!(operation, Operation::DeleteSubnet | Operation::DeletePool) && result.is_err() {

@@ -6,9 +6,12 @@ mod crash;
 mod disconnect;
 mod disk;
 mod faults;
+mod forgetting;
+mod patience;
 mod siege;
 mod spread;
 mod support;
+mod wrapped;
 
 #[path = "../server/mod.rs"]
 mod server;

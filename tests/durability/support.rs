@@ -8,6 +8,12 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use ipam::clock::Clock;
+use ipam::domain::event::{Event, Kind, Origin, Verb};
+use ipam::domain::id::{EventId, PoolId};
+use ipam::domain::pool::{NewPool, Pool};
+use ipam::domain::resource::{PoolResource, to_raw};
+use ipam::store::change::{Change, Effect};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -156,4 +162,21 @@ pub fn assert_unique(addresses: &[String]) {
     let mut seen = HashSet::new();
     let twice: Vec<_> = addresses.iter().filter(|address| !seen.insert(*address)).collect();
     assert!(twice.is_empty(), "given twice: {twice:?}");
+}
+
+/// The creation of a pool.
+pub fn new_pool() -> (PoolId, Change) {
+    let pool = Pool::new(PoolId::generate(), NewPool::default(), Clock::System.now());
+    let event = Event {
+        id: EventId::generate(),
+        kind: Kind::Pool,
+        verb: Verb::Created,
+        pool: pool.id,
+        subnet: None,
+        resource: pool.id.to_string(),
+        origin: Origin::default(),
+        data: to_raw(&PoolResource::new(&pool, None)),
+        before: None,
+    };
+    (pool.id, Change { effect: Effect::CreatePool(pool), event, answer: None })
 }

@@ -1,10 +1,12 @@
 use ipam::domain::event::{Event, Kind, LoggedEvent, Verb};
 use ipam::domain::pool::Pool;
+use ipam::store::audit::check;
 use ipam::store::query::EventQuery;
 
 use crate::support::{
-    Bed, annotations, create_pool, now, pool, raw, renamed_lease, renamed_pool,
-    renamed_reservation, seconds, update_lease, update_pool, update_reservation,
+    Bed, annotations, create_pool, delete_reservation, now, pool, raw, recorded, renamed_lease,
+    renamed_pool, renamed_reservation, reservation, reserve, seconds, update_lease, update_pool,
+    update_reservation,
 };
 
 pub async fn every_change_is_logged_in_order(bed: &mut Bed) {
@@ -108,4 +110,51 @@ pub async fn times_never_run_backwards(bed: &mut Bed) {
         let last = bed.events(EventQuery::default()).await.pop().unwrap();
         assert_eq!(last.at, now() + seconds(expected));
     }
+}
+
+pub async fn old_events_are_forgotten_from_the_front(bed: &mut Bed) {
+    let (_, subnet) = bed.subnet("10.0.0.0/24").await;
+    let made = reservation(&subnet, &["10.0.0.1", "10.0.0.2"]);
+    let mut change = reserve(&made, &[&subnet]);
+    let location = format!("/reservations/{}", made.id);
+    change.answer = Some(recorded("k", &location, now()));
+    bed.done(change).await;
+    let at = async |seconds_later, change| {
+        let committed = bed.commit_at(now() + seconds(seconds_later), vec![change]).await;
+        assert_eq!(committed, [Ok(())]);
+    };
+    let renamed = renamed_reservation(&made, "r");
+    at(10, update_reservation(&renamed)).await;
+    at(20, update_lease(&renamed_lease(&made.leases[1], "l"), &renamed)).await;
+    let stored = bed.store().reservation(made.id).await.unwrap().unwrap();
+    at(30, delete_reservation(&stored)).await;
+
+    // A store may remove several as one, so how many at once is its own.
+    let forget = async |before| {
+        let mut forgotten = 0;
+        loop {
+            match bed.store().forget_events(now() + seconds(before), 2).await.unwrap() {
+                0 => break,
+                count => forgotten += count,
+            }
+        }
+        let left = bed.events(EventQuery::default()).await;
+        let left: Vec<u64> = left.iter().map(|event| event.position).collect();
+        // What is left is still in order with what lives.
+        assert_eq!(check(bed.store()).await.unwrap(), []);
+        (forgotten, left)
+    };
+    assert_eq!(forget(0).await, (0, vec![1, 2, 3, 4, 5, 6]));
+    assert_eq!(forget(10).await, (3, vec![4, 5, 6]));
+    assert_eq!(forget(20).await, (1, vec![5, 6]));
+    let since = EventQuery { since: Some(now()), ..EventQuery::default() };
+    assert_eq!(bed.events(since).await.len(), 2);
+    assert_eq!(forget(1000).await, (1, vec![6]), "the last one stays");
+
+    // No position is used twice.
+    bed.reopen().await;
+    bed.pool().await;
+    let left = bed.events(EventQuery::default()).await;
+    assert_eq!(left.iter().map(|event| event.position).collect::<Vec<_>>(), [6, 7]);
+    assert_eq!(bed.store().log_end().await.unwrap(), 7);
 }

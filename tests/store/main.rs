@@ -72,6 +72,7 @@ macro_rules! suite {
                 every_change_is_logged_in_order
                 conditions_select_events
                 times_never_run_backwards
+                old_events_are_forgotten_from_the_front
             }
             answers {
                 an_answer_is_recorded_with_its_change

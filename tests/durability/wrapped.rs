@@ -1,0 +1,143 @@
+//! The real store with another way to write: faults come in behind the store's own trait, never into
+//! its logic.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipam::domain::event::LoggedEvent;
+use ipam::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use ipam::domain::lease::Lease;
+use ipam::domain::pool::Pool;
+use ipam::domain::reservation::Reservation;
+use ipam::domain::subnet::Subnet;
+use ipam::store::Store;
+use ipam::store::change::{Batch, Recorded, RequestKey};
+use ipam::store::error::{CommitError, Fault, Refusal};
+use ipam::store::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+
+/// Reads go to `inner`, and what is written goes through `path`.
+pub struct Wrapped<P> {
+    pub inner: Arc<dyn Store>,
+    pub path: P,
+}
+
+/// What becomes of a commit on its way to the real store.
+#[async_trait]
+pub trait WritePath: Send + Sync + 'static {
+    async fn commit(
+        &self,
+        inner: &dyn Store,
+        batch: Arc<Batch>,
+    ) -> Result<Vec<Result<(), Refusal>>, CommitError>;
+
+    async fn settle(&self, inner: &dyn Store, batch: Arc<Batch>) -> Result<Vec<bool>, Fault>;
+}
+
+#[async_trait]
+impl<P: WritePath> Store for Wrapped<P> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+        self.path.commit(self.inner.as_ref(), batch).await
+    }
+
+    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
+        self.path.settle(self.inner.as_ref(), batch).await
+    }
+
+    async fn forget_answers(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.inner.forget_answers(before, limit).await
+    }
+
+    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
+        self.inner.pool(id).await
+    }
+
+    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
+        self.inner.pools(list).await
+    }
+
+    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
+        self.inner.subnet(id).await
+    }
+
+    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
+        self.inner.subnets(pool, list).await
+    }
+
+    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
+        self.inner.subnets_of(pool).await
+    }
+
+    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
+        self.inner.reservation(id).await
+    }
+
+    async fn reservations(
+        &self,
+        scope: Scope,
+        list: List<ReservationId>,
+    ) -> Result<Page<Reservation>, Fault> {
+        self.inner.reservations(scope, list).await
+    }
+
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
+        self.inner.lease(id).await
+    }
+
+    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
+        self.inner.leases(query).await
+    }
+
+    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
+        self.inner.leased_addresses(subnet).await
+    }
+
+    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
+        self.inner.lease_counts(subnets).await
+    }
+
+    async fn leased_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        self.inner.leased_among(subnet, addresses).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
+        self.inner.events(query).await
+    }
+
+    async fn forget_events(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.inner.forget_events(before, limit).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    async fn log_end(&self) -> Result<u64, Fault> {
+        self.inner.log_end().await
+    }
+
+    async fn news(&self, after: u64) -> Result<News, Fault> {
+        self.inner.news(after).await
+    }
+
+    async fn answer(
+        &self,
+        key: RequestKey,
+        since: jiff::Timestamp,
+    ) -> Result<Option<Recorded>, Fault> {
+        self.inner.answer(key, since).await
+    }
+
+    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
+        self.inner.answers(after, limit).await
+    }
+
+    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
+        self.inner.unfinished_deletions().await
+    }
+}
