@@ -1,8 +1,9 @@
 //! The whole program: what is started, in which order, and how it ends. The only file that knows
 //! all parts.
 //!
-//! Start: store, service, HTTP. A stop goes the other way: no new connections, the answers that are
-//! owed, the last commit. A second signal does not wait.
+//! Start: store, service, HTTP. A store that others serve may be away for a while, so there HTTP
+//! comes first and says what it waits for (see [`Door`]). A stop goes the other way: no new
+//! connections, the answers that are owed, the last commit. A second signal does not wait.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,21 +17,26 @@ use actix_web::dev::Server;
 use anyhow::{Context, bail};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StoreAt};
 use crate::limits::{
     CONNECTIONS_MAX, DISCONNECT_WAIT_MAX, DRAIN_WAIT_MAX, KEEP_ALIVE, LISTEN_BACKLOG,
     REQUEST_HEAD_WAIT_MAX,
 };
 use crate::service::{Ipam, Settings};
 use crate::store::Store;
+use crate::store::error::Fault;
+use crate::store::mongo::{self, MongoOpenError};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Metrics;
+
+/// The first and the longest pause between two attempts to start on a store that is away.
+const START_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Runs the service until a signal ends it. Calls `listening` once it can be reached.
 ///
@@ -50,11 +56,11 @@ pub fn serve(
     System::with_tokio_rt(|| runtime).block_on(run(config, listening))
 }
 
-/// Opens the store that `data` holds, or makes it.
+/// Opens the embedded store in `data`, or makes it.
 ///
 /// # Errors
 /// A sentence for the operator: why not.
-pub fn open_store(data: &Path) -> anyhow::Result<Arc<dyn Store>> {
+pub fn open_embedded(data: &Path) -> anyhow::Result<Arc<dyn Store>> {
     let store = SqliteStore::open(data)
         .with_context(|| format!("cannot open the store in {}", data.display()))?;
     Ok(Arc::new(store))
@@ -66,28 +72,38 @@ async fn run(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
-    let store = open_store(&config.data)?;
-    let settings = Settings {
-        idempotency_kept: config.idempotency_kept,
-        audit_retention: Duration::from_secs(400 * 24 * 60 * 60),
-        commit_timeout: Duration::from_secs(5),
-        actor_threads: config.workers,
-    };
-    let ipam = Ipam::start(store, Clock::System, Arc::clone(&metrics), settings)
-        .await
-        .context("cannot start on what is stored")?;
     let door = Arc::new(Door::default());
-    door.open(ipam.clone());
+    let start = async |store| {
+        let settings = Settings {
+            idempotency_kept: config.idempotency_kept,
+            audit_retention: config.audit_retention,
+            commit_timeout: config.commit_timeout,
+            actor_threads: config.workers,
+        };
+        Ipam::start(store, Clock::System, Arc::clone(&metrics), settings).await
+    };
+    if let StoreAt::Directory(data) = &config.store {
+        let store = open_embedded(data)?;
+        door.open(start(store).await.context("cannot start on what is stored")?);
+    }
 
     let (server, address) = bind(config, &door, &metrics)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     listening(address).context("cannot say where it listens")?;
-    info!(http.address = %address, store.directory = %config.data.display(), "listening");
+    info!(http.address = %address, store.at = %config.store, "listening");
 
     let handle = server.handle();
     let mut served = tokio::spawn(server);
+    let opened = async {
+        if let StoreAt::Mongo(settings) = &config.store {
+            start_when_there(&door, async || mongo::open(settings).await, start).await?;
+        }
+        // From here on there is nothing to wait for but an end.
+        std::future::pending().await
+    };
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        unsuitable = opened => return unsuitable,
         ended = &mut served => {
             ended??;
             bail!("HTTP is no longer served");
@@ -96,12 +112,59 @@ async fn run(
     info!(signal = signal.name(), "stopping: answering what was asked");
     tokio::spawn(end_at_next(signals));
     handle.stop(true).await;
-    info!("stopping: waiting for the last commit");
-    timeout(DRAIN_WAIT_MAX, ipam.stop())
-        .await
-        .with_context(|| format!("the last commit took longer than {DRAIN_WAIT_MAX:?}"))?;
+    if let Some(ipam) = door.ipam() {
+        info!("stopping: waiting for the last commit");
+        timeout(DRAIN_WAIT_MAX, ipam.stop())
+            .await
+            .with_context(|| format!("the last commit took longer than {DRAIN_WAIT_MAX:?}"))?;
+    }
     info!("stopped");
     Ok(())
+}
+
+/// Opens a store and starts the service on it, however long the store is away; then lets requests
+/// in.
+///
+/// # Errors
+/// When the store is there and will not do.
+async fn start_when_there(
+    door: &Door,
+    open: impl AsyncFn() -> Result<Arc<dyn Store>, MongoOpenError>,
+    start: impl AsyncFn(Arc<dyn Store>) -> Result<Ipam, Fault>,
+) -> anyhow::Result<()> {
+    let mut opened = None;
+    let (mut pause, pause_max) = START_PAUSE;
+    let mut waited = false;
+    loop {
+        let attempt = async {
+            let store = match opened.take() {
+                Some(store) => store,
+                None => open().await?,
+            };
+            // Opened once: a store that fails to be read may recover by itself.
+            let started = start(Arc::clone(&store)).await;
+            opened = Some(store);
+            started.map_err(|fault| MongoOpenError::Unavailable(fault.to_string()))
+        };
+        match attempt.await {
+            Ok(ipam) => {
+                door.open(ipam);
+                if waited {
+                    info!("the store is there; requests are served");
+                }
+                return Ok(());
+            }
+            Err(unsuitable @ MongoOpenError::Unsuitable(_)) => return Err(unsuitable.into()),
+            Err(away @ MongoOpenError::Unavailable(_)) => {
+                if !std::mem::replace(&mut waited, true) {
+                    warn!(error = %away, "waiting for the store; requests are refused meanwhile");
+                }
+                door.waits_for(away.to_string());
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(pause_max);
+    }
 }
 
 fn bind(
@@ -179,4 +242,92 @@ async fn end_at_next(mut signals: Signals) {
     let signal = signals.next().await;
     warn!(signal = signal.name(), "ending at once");
     process::exit(signal.exit_code());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use serde_json::Value;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    async fn ipam_on(store: Arc<dyn Store>) -> Result<Ipam, Fault> {
+        let settings = Settings {
+            idempotency_kept: DAY,
+            audit_retention: DAY,
+            commit_timeout: Duration::from_secs(5),
+            actor_threads: 1,
+        };
+        Ipam::start(store, Clock::System, Arc::default(), settings).await
+    }
+
+    fn away(why: &str) -> MongoOpenError {
+        MongoOpenError::Unavailable(why.to_owned())
+    }
+
+    /// The status of `/health/ready`, and why it is not 200.
+    async fn ready(door: &Arc<Door>) -> (u16, String) {
+        let api = Api { door: Arc::clone(door), metrics: Arc::default(), baseline: None };
+        let app = init_service(api::app(api)).await;
+        let request = TestRequest::with_uri("/health/ready").to_request();
+        let response = call_service(&app, request).await;
+        let status = response.status().as_u16();
+        let body: Value = read_body_json(response).await;
+        (status, body["detail"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[actix_web::test]
+    async fn a_store_that_is_away_is_waited_for_and_opened_once() {
+        let data = tempfile::tempdir().unwrap();
+        let door = Arc::new(Door::default());
+        let opened = RefCell::new(Vec::new());
+        let open = async || {
+            let (status, why) = ready(&door).await;
+            opened.borrow_mut().push((status, why));
+            match opened.borrow().len() {
+                1 => Err(away("nobody is there")),
+                _ => Ok(open_embedded(data.path()).unwrap()),
+            }
+        };
+        let started = RefCell::new(Vec::new());
+        let start = async |store| {
+            let (_, why) = ready(&door).await;
+            started.borrow_mut().push(why);
+            if started.borrow().len() == 1 {
+                return Err(Fault::new("reading", "it fell over"));
+            }
+            ipam_on(store).await
+        };
+        start_when_there(&door, open, start).await.unwrap();
+        assert_eq!(ready(&door).await, (200, String::new()));
+        let mut attempts = opened.into_inner().into_iter();
+        let (status, why) = attempts.next().unwrap();
+        assert!(status == 503 && why.ends_with("the store has not been asked yet"), "{why}");
+        let (status, why) = attempts.next().unwrap();
+        assert!(status == 503 && why.ends_with("not available: nobody is there"), "{why}");
+        assert!(attempts.next().is_none(), "a store that is open is not opened again");
+        let [_, why] = &started.into_inner()[..] else { panic!("it starts at the second attempt") };
+        assert!(why.ends_with("not available: reading: it fell over"), "{why}");
+        door.ipam().unwrap().stop().await;
+    }
+
+    #[actix_web::test]
+    async fn a_store_that_will_not_do_ends_the_wait() {
+        let door = Arc::new(Door::default());
+        let attempts = RefCell::new(0);
+        let open = async || {
+            *attempts.borrow_mut() += 1;
+            Err(match *attempts.borrow() {
+                1 => away("nobody is there"),
+                _ => MongoOpenError::Unsuitable("it is too old; use a newer one".to_owned()),
+            })
+        };
+        let ended = start_when_there(&door, open, ipam_on).await.unwrap_err();
+        assert_eq!(format!("{ended:#}"), "it is too old; use a newer one");
+        assert!(door.ipam().is_none());
+    }
 }

@@ -30,6 +30,9 @@ pub const IDEMPOTENCY_KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60)
 /// The bounds of that configuration.
 pub const IDEMPOTENCY_KEPT_MIN: Duration = Duration::from_secs(60);
 pub const IDEMPOTENCY_KEPT_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The bounds of how long events are kept.
+pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+pub const AUDIT_RETENTION_MAX: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 /// Filters (`tag`, `name`, `metadata.<path>`) in one list request.
 pub const FILTERS_MAX: usize = 16;
 /// Items in one page of a list when the request does not say.
@@ -56,6 +59,9 @@ pub const BATCH_CHANGES_MAX: usize = 512;
 pub const BATCH_ROWS_MAX: usize = 16 * 1024;
 /// Changes waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 8 * 1024;
+/// The bounds of how long a change may wait until its client is told.
+pub const COMMIT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+pub const COMMIT_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Threads that read from the embedded store, each with a connection of its own.
 pub const READER_THREADS: usize = 4;
 /// Reads waiting for a thread of the embedded store; further ones wait before they enter.

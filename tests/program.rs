@@ -110,6 +110,102 @@ fn what_cannot_be_started_says_why_in_one_line() {
     refused(ipam().args(["serve", "--config", "nowhere.toml"]), 1, "cannot read nowhere.toml");
 }
 
+const WITH_PASSWORD: &str = "mongodb://user:secret@127.0.0.1:1";
+
+/// All that the command says, and how it ends. Never the password.
+fn said(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = command.env("IPAM_LOG", "trace").output().unwrap();
+    let text = String::from_utf8([stdout, stderr].concat()).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    (status.code(), text)
+}
+
+#[test]
+fn help_tells_of_the_environment_and_not_what_is_in_it() {
+    for command in ["serve", "check"] {
+        let (code, text) = said(ipam().args([command, "--help"]).env("IPAM_MONGO", WITH_PASSWORD));
+        assert_eq!(code, Some(0));
+        assert!(text.contains("[env: IPAM_MONGO]"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_without_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ipam.toml");
+    let with_file = |text: String| {
+        std::fs::write(&file, text).unwrap();
+        said(ipam().args(["serve", "--config"]).arg(&file))
+    };
+    let unquoted = with_file(format!("mongo = {WITH_PASSWORD}"));
+    let misspelt = with_file(format!("mongodb = \"{WITH_PASSWORD}\""));
+    let misplaced = with_file(format!("log = \"info\"\nworkers = \"{WITH_PASSWORD}\""));
+    let serve = |args: &[&str]| said(ipam().arg("serve").args(args));
+    let equals = format!("--mongodb={WITH_PASSWORD}");
+    for ((code, text), expected) in [
+        (unquoted, (1, "ipam.toml is not a configuration: line 1: ")),
+        (misspelt, (1, "unknown field `mongodb`")),
+        (misplaced, (1, "line 2: workers: invalid type")),
+        (serve(&[WITH_PASSWORD]), (2, "unexpected argument 'mongodb://***@127.0.0.1:1'")),
+        (serve(&["--listen", WITH_PASSWORD]), (2, "invalid value 'mongodb://***@127.0.0.1:1'")),
+        (serve(&[&equals]), (2, "unexpected argument '--mongodb'")),
+        (serve(&["--mongo", "user:secret@db"]), (1, "ipam: mongo: a user and a password stand")),
+        (serve(&["--mongo", "http://user:secret@db"]), (1, "ipam: mongo: a connection string")),
+        (serve(&["--mongo", ""]), (1, "ipam: mongo: no server is named")),
+        (
+            serve(&["--mongo", WITH_PASSWORD, "--mongo-database", "a.b"]),
+            (1, "ipam: mongo_database: a name has no"),
+        ),
+        (
+            said(ipam().arg("serve").env("IPAM_MONGO", "user:secret@db")),
+            (1, "ipam: mongo: a user and a password stand"),
+        ),
+        (
+            said(ipam().arg("serve").env("IPAM_LISTEN", WITH_PASSWORD)),
+            (2, "invalid value 'mongodb://***@127.0.0.1:1'"),
+        ),
+    ] {
+        assert!(code == Some(expected.0) && text.contains(expected.1), "{expected:?}: {text}");
+    }
+}
+
+#[test]
+fn a_mongodb_that_will_not_do_ends_it_with_a_sentence() {
+    let uri = format!("{WITH_PASSWORD}/?authMechanism=none-of-them");
+    let mut command = ipam();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--mongo", &uri]);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stdout.starts_with("listening on http://"), "HTTP is served before");
+    assert!(stderr.starts_with("ipam: ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(!stderr.contains("secret"), "{stderr}");
+}
+
+#[test]
+fn check_takes_one_store_and_a_flag_before_the_environment() {
+    let check = |args: &[&str], variables: &[(&str, &str)]| {
+        said(ipam().arg("check").args(args).envs(variables.iter().copied()))
+    };
+    let (code, text) = check(&["--data", "x", "--mongo", WITH_PASSWORD], &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("'--data <DIR>' cannot be used with '--mongo <SERVERS>'"), "{text}");
+    // An address that is refused before anybody is asked.
+    let mongo = ("IPAM_MONGO", "user:secret@db");
+    let data = ("IPAM_DATA", "nowhere");
+    let of_mongo = "ipam: mongo: a user and a password stand";
+    for (args, variables, expected) in [
+        (&[][..], &[mongo][..], of_mongo),
+        (&[], &[data, mongo], of_mongo),
+        (&[], &[data], "there is no store in nowhere"),
+        (&["--mongo", "u@h"], &[data], of_mongo),
+        (&["--data", "nowhere"], &[mongo], "there is no store in nowhere"),
+    ] {
+        let (code, text) = check(args, variables);
+        assert!(code == Some(1) && text.contains(expected), "{args:?} {variables:?}: {text}");
+    }
+}
+
 #[test]
 fn a_load_leaves_no_duplicate_and_a_store_that_is_in_order() {
     let data = tempfile::tempdir().unwrap();

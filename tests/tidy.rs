@@ -13,7 +13,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", &["limits"]),
     ("telemetry", &["limits", "clock"]),
-    ("config", &["limits", "telemetry"]),
+    ("config", &["limits", "telemetry", "store"]),
     ("domain", &["limits"]),
     ("store", &["limits", "clock", "telemetry", "domain"]),
     ("actors", &["limits", "clock", "telemetry", "domain", "store"]),

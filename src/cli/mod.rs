@@ -4,9 +4,11 @@ pub mod bench;
 pub mod check;
 pub mod serve;
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::config::without_passwords;
 
 /// An IP address reservation service: pools, subnets and leases over REST
 #[derive(Debug, Parser)]
@@ -29,7 +31,8 @@ enum Command {
 /// Does what the command line says. What goes wrong is one sentence on stderr and exit code 1; a
 /// command line that is not understood is exit code 2.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| explain(&error));
+    let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -38,6 +41,18 @@ pub fn run() -> ExitCode {
         eprintln!("ipam: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for, and ends. Clap
+/// quotes what it does not understand, and that may be a connection string in the wrong place.
+fn explain(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let shown = without_passwords(&text);
+    if !error.use_stderr() || shown == text {
+        error.exit();
+    }
+    eprint!("{shown}");
+    process::exit(error.exit_code())
 }
 
 #[cfg(test)]

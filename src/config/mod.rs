@@ -4,18 +4,29 @@
 //! Defaults < file < environment < flags. The defaults are read from the commented file
 //! `deploy/ipam.toml`, which is part of the program, so that the two cannot part.
 
+mod mongo;
+mod period;
+
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::limits::{IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX};
+use crate::limits::{
+    AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
+    IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
+};
+use crate::store::mongo::MongoSettings;
 use crate::telemetry::{Filter, FilterError};
 
+pub use mongo::{MongoError, MongoServers, without_passwords};
+pub use period::Period;
+
 /// The commented default file.
-const DEFAULTS: &str = include_str!("../deploy/ipam.toml");
+const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
 
 /// What one source says: a file, or the environment and the flags. The names of the fields are
 /// those of the keys, the flags, and after `IPAM_` of the variables.
@@ -28,9 +39,22 @@ pub struct Options {
     /// Directory of the embedded store [default: data]
     #[arg(long, env = "IPAM_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// MongoDB, instead of the embedded store: HOST,HOST:PORT,... or a connection string mongodb://...
+    /// (a password in a flag is seen by every user of the machine)
+    #[arg(long, env = "IPAM_MONGO", value_name = "SERVERS", hide_env_values = true)]
+    pub mongo: Option<MongoServers>,
+    /// The MongoDB database [default: ipam]
+    #[arg(long, env = "IPAM_MONGO_DATABASE", value_name = "NAME")]
+    pub mongo_database: Option<String>,
+    /// How long a change may wait for the store until its client is told [default: 5s]
+    #[arg(long, env = "IPAM_COMMIT_TIMEOUT", value_name = "DURATION")]
+    pub commit_timeout: Option<Period>,
+    /// How long events are kept [default: 400d]
+    #[arg(long, env = "IPAM_AUDIT_RETENTION", value_name = "DURATION")]
+    pub audit_retention: Option<Period>,
     /// How long the answer to a request with an Idempotency-Key is kept [default: 24h]
     #[arg(long, env = "IPAM_IDEMPOTENCY_KEPT", value_name = "DURATION")]
-    pub idempotency_kept: Option<SignedDuration>,
+    pub idempotency_kept: Option<Period>,
     /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -46,8 +70,11 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// The directory of the embedded store.
-    pub data: PathBuf,
+    pub store: StoreAt,
+    /// How long a change may wait until its client is told.
+    pub commit_timeout: Duration,
+    /// How long an event is kept.
+    pub audit_retention: Duration,
     /// How long the answer to a request with an `Idempotency-Key` is kept.
     pub idempotency_kept: Duration,
     pub log: Filter,
@@ -56,17 +83,44 @@ pub struct Config {
     pub bench_route: bool,
 }
 
+/// Which store, and where it is.
+#[derive(Clone, Debug)]
+pub enum StoreAt {
+    /// The embedded one.
+    Directory(PathBuf),
+    Mongo(MongoSettings),
+}
+
+impl StoreAt {
+    /// # Errors
+    /// [`MongoError`] that says which of the two it is, and nothing of a password.
+    pub fn mongo(servers: &MongoServers, database: &str) -> Result<Self, MongoError> {
+        mongo::settings(servers, database).map(Self::Mongo)
+    }
+}
+
+impl fmt::Display for StoreAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(data) => data.display().fmt(f),
+            Self::Mongo(settings) => write!(f, "the MongoDB database {}", settings.database),
+        }
+    }
+}
+
 /// Why the service cannot be started as it is configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {cause}", .path.display())]
     Unreadable { path: PathBuf, cause: std::io::Error },
-    #[error("{} is not a configuration: {cause}", .path.display())]
-    Malformed { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error("{} is not a configuration: {why}", .path.display())]
+    Malformed { path: PathBuf, why: String },
     #[error("{key} is not given")]
     Missing { key: &'static str },
     #[error("{key} is {given}, not within {bounds}")]
     OutOfBounds { key: &'static str, given: String, bounds: String },
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
     #[error("log: {0}")]
     Log(#[from] FilterError),
 }
@@ -89,9 +143,12 @@ impl Options {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|cause| ConfigError::Malformed {
-            path: path.to_owned(),
-            cause: Box::new(cause),
+        let malformed = |why| ConfigError::Malformed { path: path.to_owned(), why };
+        let table = toml::Deserializer::parse(text)
+            .map_err(|error| malformed(what_is_wrong(text, None, &error)))?;
+        serde_path_to_error::deserialize(table).map_err(|error| {
+            let key = error.path().to_string();
+            malformed(what_is_wrong(text, Some(&key), error.inner()))
         })
     }
 
@@ -100,6 +157,10 @@ impl Options {
         Self {
             listen: self.listen.or(below.listen),
             data: self.data.or(below.data),
+            mongo: self.mongo.or(below.mongo),
+            mongo_database: self.mongo_database.or(below.mongo_database),
+            commit_timeout: self.commit_timeout.or(below.commit_timeout),
+            audit_retention: self.audit_retention.or(below.audit_retention),
             idempotency_kept: self.idempotency_kept.or(below.idempotency_kept),
             log: self.log.or(below.log),
             workers: self.workers.or(below.workers),
@@ -128,12 +189,32 @@ impl Config {
                 bounds: format!("1 to {WORKERS_MAX}"),
             });
         }
-        let kept = required("idempotency_kept", options.idempotency_kept)?;
         let log = required("log", options.log)?;
+        let database = required("mongo_database", options.mongo_database)?;
         Ok(Self {
             listen: required("listen", options.listen)?,
-            data: required("data", options.data)?,
-            idempotency_kept: kept_within_bounds(kept)?,
+            store: match options.mongo {
+                Some(servers) => StoreAt::mongo(&servers, &database)?,
+                None => StoreAt::Directory(required("data", options.data)?),
+            },
+            commit_timeout: within(
+                "commit_timeout",
+                options.commit_timeout,
+                COMMIT_TIMEOUT_MIN..=COMMIT_TIMEOUT_MAX,
+                "100 milliseconds to a minute",
+            )?,
+            audit_retention: within(
+                "audit_retention",
+                options.audit_retention,
+                AUDIT_RETENTION_MIN..=AUDIT_RETENTION_MAX,
+                "a day to 36500 days",
+            )?,
+            idempotency_kept: within(
+                "idempotency_kept",
+                options.idempotency_kept,
+                IDEMPOTENCY_KEPT_MIN..=IDEMPOTENCY_KEPT_MAX,
+                "a minute to 366 days",
+            )?,
             log: Filter::new(&log)?,
             workers,
             bench_route: options.bench_route.unwrap_or_default(),
@@ -145,15 +226,26 @@ fn required<T>(key: &'static str, given: Option<T>) -> Result<T, ConfigError> {
     given.ok_or(ConfigError::Missing { key })
 }
 
-fn kept_within_bounds(given: SignedDuration) -> Result<Duration, ConfigError> {
-    let bounds = IDEMPOTENCY_KEPT_MIN..=IDEMPOTENCY_KEPT_MAX;
-    Duration::try_from(given).ok().filter(|kept| bounds.contains(kept)).ok_or_else(|| {
-        ConfigError::OutOfBounds {
-            key: "idempotency_kept",
-            given: format!("{given:#}"),
-            bounds: "a minute to 366 days".into(),
-        }
+fn within(
+    key: &'static str,
+    given: Option<Period>,
+    bounds: RangeInclusive<Duration>,
+    in_words: &str,
+) -> Result<Duration, ConfigError> {
+    let given = required(key, given)?;
+    given.to_duration().filter(|length| bounds.contains(length)).ok_or_else(|| {
+        ConfigError::OutOfBounds { key, given: given.to_string(), bounds: in_words.to_owned() }
     })
+}
+
+/// The error in one line, without the line of the file that it is about: that may hold a password.
+fn what_is_wrong(text: &str, key: Option<&str>, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let place = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+    let key = key.filter(|key| *key != ".").map(|key| format!("{key}: "));
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    let (place, key) = (place.unwrap_or_default(), key.unwrap_or_default());
+    without_passwords(&format!("{place}{key}{message}"))
 }
 
 #[cfg(test)]
@@ -172,6 +264,9 @@ mod tests {
         let config = Config::validate(defaults).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
         assert_eq!(config.idempotency_kept, crate::limits::IDEMPOTENCY_KEPT_DEFAULT);
+        assert_eq!(config.commit_timeout, Duration::from_secs(5));
+        assert_eq!(config.audit_retention, Duration::from_secs(400 * 24 * 60 * 60));
+        assert_eq!(config.store.to_string(), "data");
         assert!(config.workers >= 1 && !config.bench_route);
     }
 
@@ -204,7 +299,42 @@ mod tests {
         assert_eq!(config.idempotency_kept, Duration::from_secs(90 * 60));
         assert_eq!(config.workers, 3);
         assert_eq!(config.log, Filter::new("debug").unwrap());
-        assert_eq!(config.data, Path::new("data"));
+        assert_eq!(config.store.to_string(), "data");
+    }
+
+    #[test]
+    fn mongo_goes_before_data() {
+        let options = parse("data = \"here\"\nmongo = \"a,b\"\nmongo_database = \"x\"").unwrap();
+        let config = Config::validate(options.over(Options::defaults().unwrap())).unwrap();
+        assert_eq!(config.store.to_string(), "the MongoDB database x");
+        let StoreAt::Mongo(settings) = config.store else { panic!("{config:?}") };
+        assert_eq!(settings.uri, "mongodb://a,b/");
+    }
+
+    #[test]
+    fn no_password_is_repeated_wherever_it_stands() {
+        let uri = "mongodb://user:secret@db";
+        for (text, expected) in [
+            (format!("mongo = {uri}"), "line 1"),
+            (format!("mongo = \"{uri}"), "line 1"),
+            (format!("\nmongo = \"{uri}\" x"), "line 2"),
+            (format!("mongo = \"{uri}\"\nmongo = \"{uri}\""), "line 2"),
+            (format!("mongo = [\"{uri}\"]"), "mongo: invalid type"),
+            (format!("mongodb = \"{uri}\""), "unknown field `mongodb`"),
+            (format!("workers = \"{uri}\""), "workers: invalid type: string"),
+            (format!("listen = \"{uri}\""), "listen: invalid socket address"),
+            (format!("commit_timeout = \"{uri}\""), "commit_timeout: not a length of time"),
+            (format!("[mongo]\nuri = \"{uri}\""), "mongo: invalid type: map"),
+            (format!("\"{uri}\" = 1"), "line 1"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("secret"), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        let options = parse(&format!("mongo = \"{uri}\"")).unwrap();
+        assert!(!format!("{options:?}").contains("secret"));
+        let config = Config::validate(options.over(Options::defaults().unwrap())).unwrap();
+        assert!(!format!("{config:?} {}", config.store).contains("secret"));
     }
 
     #[test]
@@ -214,7 +344,7 @@ mod tests {
             ("listen = 8000", "invalid type"),
             ("listen = \"somewhere\"", "invalid socket address"),
             ("workers = -1", "invalid value"),
-            ("idempotency_kept = \"soon\"", "idempotency_kept"),
+            ("idempotency_kept = \"soon\"", "line 1: idempotency_kept: not a length of time"),
             ("data = ", "test.toml is not a configuration"),
         ] {
             let error = parse(text).unwrap_err();
@@ -224,6 +354,12 @@ mod tests {
             ("workers = 0", "workers is 0, not within 1 to 512"),
             ("idempotency_kept = \"-1h\"", "not within a minute to 366 days"),
             ("idempotency_kept = \"9000h\"", "idempotency_kept is 9000h"),
+            ("commit_timeout = \"99ms\"", "commit_timeout is 99ms, not within 100 millis"),
+            ("commit_timeout = \"61s\"", "commit_timeout is 1m 1s"),
+            ("audit_retention = \"23h\"", "audit_retention is 23h, not within a day"),
+            ("audit_retention = \"36501d\"", "not within a day to 36500 days"),
+            ("mongo = \"db:0\"", "mongo: server 1 of the list"),
+            ("mongo = \"db\"\nmongo_database = \"a.b\"", "mongo_database: a name has no"),
             ("log = \"ipam=loud\"", "log: `ipam=loud` is not a log filter"),
         ] {
             let options = parse(text).unwrap().over(Options::defaults().unwrap());
