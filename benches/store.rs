@@ -1,7 +1,8 @@
-//! Changes per second that the embedded store commits, by the size of the batch: one-address
-//! reservations with an event of some 500 bytes, in one subnet, on a disk that flushes.
+//! Changes per second that a store commits, by the size of the batch: one-address reservations with
+//! an event of some 500 bytes, in one subnet, on a disk that flushes. The embedded store, or MongoDB
+//! when a connection string is given; its database `ipam_bench` is left behind.
 //!
-//!     cargo bench --bench store [-- SIZE…]
+//!     cargo bench --bench store [-- SIZE… | mongodb://…]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use ipam::domain::resource::{PoolResource, ReservationResource, SubnetResource, 
 use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet};
 use ipam::store::Store;
 use ipam::store::change::{Batch, Change, Effect};
+use ipam::store::mongo::{self, MongoSettings};
 use ipam::store::sqlite::SqliteStore;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -23,18 +25,27 @@ use serde::Serialize;
 const RUN: Duration = Duration::from_secs(3);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     println!("{:>5}  {:>10}  {:>12}  {:>12}", "batch", "changes/s", "µs/change", "CPU µs/change");
     let asked: Vec<usize> = std::env::args().filter_map(|size| size.parse().ok()).collect();
+    let uri = std::env::args().find(|arg| arg.starts_with("mongodb"));
     for size in if asked.is_empty() { vec![1, 64, 256, 512] } else { asked } {
-        runtime.block_on(measure(size));
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store: Arc<dyn Store> = match &uri {
+                None => Arc::new(SqliteStore::open(dir.path()).unwrap()),
+                Some(uri) => {
+                    let database = "ipam_bench".to_owned();
+                    mongo::open(&MongoSettings { uri: uri.clone(), database }).await.unwrap()
+                }
+            };
+            measure(store.as_ref(), size).await;
+        });
     }
 }
 
-async fn measure(size: usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
-    let (pool, subnet) = make_subnet(&store).await;
+async fn measure(store: &dyn Store, size: usize) {
+    let (pool, subnet) = make_subnet(store).await;
     let mut addresses = (0x0a00_0001u32..).map(|bits| IpAddr::V4(Ipv4Addr::from(bits)));
     let (mut changes, mut spent, mut cpu) = (0, Duration::ZERO, Duration::ZERO);
     while spent < RUN {
@@ -52,7 +63,7 @@ async fn measure(size: usize) {
     println!("{size:>5}  {rate:>10.0}  {:>12.2}  {:>12.2}", each(spent), each(cpu));
 }
 
-async fn make_subnet(store: &SqliteStore) -> (Pool, Subnet) {
+async fn make_subnet(store: &dyn Store) -> (Pool, Subnet) {
     let now = Timestamp::UNIX_EPOCH;
     let pool = Pool::new(PoolId::generate(), NewPool::default(), now);
     let span = Span::cidr("10.0.0.0/8".parse().unwrap()).unwrap();

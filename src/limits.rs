@@ -84,6 +84,16 @@ pub const FENCE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const CASCADE_CHUNK: usize = 256;
 /// Times an unguarded PATCH is tried again when another change came between.
 pub const PATCH_ATTEMPTS_MAX: usize = 16;
+/// Times a reservation is decided anew when another instance was quicker.
+pub const RESERVE_ATTEMPTS_MAX: usize = 64;
+/// The longest pause between two of them; it grows by a millisecond each time.
+pub const RESERVE_PAUSE_MAX: Duration = Duration::from_millis(10);
+/// How often an instance asks what others have committed; memory agrees within a second.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// How long a request waits to hear what others have committed before it goes on without.
+pub const FOLLOW_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Subnets that are compared with the store at once.
+pub const FOLLOW_SUBNETS_MAX: usize = 16;
 /// How long a request waits for an actor to be loaded or brought to rest.
 pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
 /// An actor that nobody asks for between two looks this far apart is dropped; the next request loads
@@ -113,6 +123,7 @@ const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
 const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
 const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
 const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);
+const _: () = assert!(FOLLOW_EVERY.as_millis() < FOLLOW_WAIT_MAX.as_millis());
 const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
 const _: () = assert!(WORKERS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);

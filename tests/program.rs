@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 fn ipam() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipam"));
@@ -20,7 +21,12 @@ struct Serving {
 impl Serving {
     fn start(data: &Path) -> Self {
         let mut command = ipam();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--bench-route", "--data"]).arg(data);
+        command.args(["serve", "--bench-route", "--data"]).arg(data);
+        Self::start_by(command)
+    }
+
+    fn start_by(mut command: Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -180,6 +186,36 @@ fn a_mongodb_that_will_not_do_ends_it_with_a_sentence() {
     assert!(stdout.starts_with("listening on http://"), "HTTP is served before");
     assert!(stderr.starts_with("ipam: ") && stderr.lines().count() == 1, "{stderr}");
     assert!(!stderr.contains("secret"), "{stderr}");
+}
+
+#[test]
+fn a_mongodb_that_is_away_is_waited_for_until_a_signal() {
+    let mut command = ipam();
+    // Nobody listens there.
+    command.args(["serve", "--mongo", WITH_PASSWORD]);
+    let mut server = Serving::start_by(command);
+    let ready = || {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let head = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        answer
+    };
+    // Once it has tried, it says why.
+    let mut answer = ready();
+    while !answer.contains("MongoDB is not available: ") {
+        std::thread::sleep(Duration::from_millis(20));
+        answer = ready();
+    }
+    assert!(!answer.contains("secret"), "{answer}");
+    server.signal("TERM");
+    assert!(server.child.wait().unwrap().success());
+    let mut logged = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut logged).unwrap();
+    assert_eq!(logged.matches("waiting for the store").count(), 1, "{logged}");
+    assert!(!logged.contains("secret"), "{logged}");
 }
 
 #[test]

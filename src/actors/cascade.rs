@@ -24,10 +24,17 @@ use super::shared::Shared;
 /// Pause before a step is tried again that the store did not take.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Removes every reservation of a pool whose subnets are all marked.
-pub async fn empty_pool(shared: &Shared, pool: PoolId, origin: &Origin) -> Result<(), Failure> {
+/// Removes every reservation of a pool whose subnets are all marked. `progress` is told after every
+/// step.
+pub async fn empty_pool(
+    shared: &Shared,
+    pool: PoolId,
+    origin: &Origin,
+    progress: impl Fn(),
+) -> Result<(), Failure> {
     let subnets = shared.store.subnets_of(pool).await?;
-    empty(shared, Scope::Pool(pool), |reservation| remove(&reservation, &subnets, origin)).await
+    let change = |reservation| remove(&reservation, &subnets, origin);
+    empty(shared, Scope::Pool(pool), change, progress).await
 }
 
 /// Removes every lease of a subnet that is marked, and every reservation that had no other.
@@ -35,9 +42,10 @@ pub async fn empty_subnet(
     shared: &Shared,
     (pool, subnet): (PoolId, SubnetId),
     origin: &Origin,
+    progress: impl Fn(),
 ) -> Result<(), Failure> {
     let subnets = shared.store.subnets_of(pool).await?;
-    empty(shared, Scope::Subnet(subnet), |reservation| {
+    let change = |reservation: Reservation| {
         let (gone, kept): (Vec<Lease>, Vec<Lease>) =
             reservation.leases.iter().cloned().partition(|lease| lease.subnet == subnet);
         if kept.is_empty() {
@@ -55,26 +63,34 @@ pub async fn empty_subnet(
             leases: gone.iter().map(Lease::key).collect(),
         };
         Change { effect, event, answer: None }
-    })
-    .await
+    };
+    empty(shared, Scope::Subnet(subnet), change, progress).await
 }
 
-/// Makes the change that `change` says of every reservation, until there is none left.
+/// Makes the change that `change` says of every reservation, until there is none left. Another
+/// instance may be doing the same: what it was quicker with is progress, too.
 async fn empty(
     shared: &Shared,
     scope: Scope,
     change: impl Fn(Reservation) -> Change,
+    progress: impl Fn(),
 ) -> Result<(), Failure> {
     let mut progress_at = Instant::now();
+    let mut last_first = None;
     loop {
         let page = shared.store.reservations(scope, List::first(CASCADE_CHUNK)).await?;
-        if page.items.is_empty() {
+        let first = page.items.first().map(|reservation| (reservation.id, reservation.revision));
+        if first.is_none() {
+            progress();
             return Ok(());
+        }
+        if std::mem::replace(&mut last_first, first) != first {
+            progress_at = Instant::now();
         }
         let changes = page.items.into_iter().map(&change);
         let verdicts = join_all(changes.map(|change| shared.writer.commit(change))).await;
         if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Done)) {
-            progress_at = Instant::now();
+            progress();
             continue;
         }
         // Refused: somebody else changed or removed it, and the next page tells. Failed: the store

@@ -6,25 +6,29 @@
 //! so that nothing the old one decided is still in flight. That also holds when the old one
 //! panicked: it is rebuilt from the store, never revived.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 
 use crate::domain::event::Kind;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::pool::{Pool, State};
 use crate::domain::subnet::Subnet;
 use crate::limits::ACTOR_WAIT_MAX;
+use crate::store::error::Fault;
 
 use super::admission::{Admission, NotAdmitted, Permit};
+use super::count::Count;
 use super::failure::Failure;
-use super::handle::{Member, PoolHandle, PoolMessage, SubnetHandle, SubnetMessage};
+use super::following::Following;
+use super::handle::{Learn, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage};
 use super::shared::Shared;
+use super::slots::{Resident, Slot, Slots};
+
+/// Times a count is tried that others make worthless.
+const COUNTS_MAX: usize = 4;
 
 /// Makes actors from what was loaded. The only one who knows them.
 pub trait Factory: Send + Sync {
@@ -36,12 +40,13 @@ pub trait Factory: Send + Sync {
         directory: &Arc<Directory>,
         pool: Arc<PoolHandle>,
         member: Arc<Member>,
-        leased: Vec<std::net::IpAddr>,
+        leased: Vec<IpAddr>,
     ) -> Arc<SubnetHandle>;
 }
 
 pub struct Directory {
     pub shared: Shared,
+    pub following: Following,
     factory: Box<dyn Factory>,
     pools: Slots<PoolId, PoolHandle>,
     subnets: Slots<SubnetId, SubnetHandle>,
@@ -49,7 +54,8 @@ pub struct Directory {
 
 impl Directory {
     pub fn new(shared: Shared, factory: Box<dyn Factory>) -> Self {
-        Self { shared, factory, pools: Slots::default(), subnets: Slots::default() }
+        let (pools, subnets) = (Slots::default(), Slots::default());
+        Self { shared, following: Following::default(), factory, pools, subnets }
     }
 
     /// The actor of a pool, loaded if none runs.
@@ -95,7 +101,27 @@ impl Directory {
                 return Ok(handle);
             }
             // The pool comes before the lock: retiring a pool locks its subnets.
-            let (pool, member) = self.member(id).await?;
+            let (pool, _) = self.member(id).await?;
+            match self.subnet_of(&pool, id).await {
+                // The pool is another by now.
+                Err(Failure::Outdated) => {}
+                subnet => return subnet,
+            }
+        }
+    }
+
+    /// The actor of a subnet of this very pool actor. Does not wait for another pool actor, so that
+    /// one that is to end can ask for it.
+    ///
+    /// # Errors
+    /// As [`Directory::subnet`]; and [`Failure::Outdated`] when the pool does not run any more, or
+    /// the subnet is not one of its own.
+    async fn subnet_of(
+        self: &Arc<Self>,
+        pool: &Arc<PoolHandle>,
+        id: SubnetId,
+    ) -> Result<Arc<SubnetHandle>, Failure> {
+        loop {
             let slot = self.subnets.slot(id);
             let Some(locked) = slot.lock().await? else { continue };
             if let Some(handle) = slot.running() {
@@ -105,16 +131,16 @@ impl Directory {
             if let Some(before) = slot.last() {
                 self.retire_subnet(&slot, &before).await?;
             }
-            if !self.pools.runs(&pool) || pool.members.get(id).is_none() {
+            let Some(member) = pool.members.get(id).filter(|_| self.pools.runs(pool)) else {
                 self.subnets.forget(id, &slot, locked);
-                continue;
-            }
+                return Err(Failure::Outdated);
+            };
             if member.record.load().state == State::Deleting {
                 self.subnets.forget(id, &slot, locked);
                 return Err(Failure::Deleting { kind: Kind::Subnet, id: id.to_string() });
             }
             let leased = self.shared.store.leased_addresses(id).await?;
-            let handle = self.factory.subnet(self, pool, member, leased);
+            let handle = self.factory.subnet(self, Arc::clone(pool), member, leased);
             self.shared.metrics.actor_started("subnet", rebuilt);
             slot.start(&handle);
             return Ok(handle);
@@ -131,6 +157,24 @@ impl Directory {
     ) -> Result<(Arc<SubnetHandle>, Permit), Failure> {
         loop {
             let handle = self.subnet(id).await?;
+            if let Some(permit) = self.permit(&handle.admission, "subnet")? {
+                return Ok((handle, permit));
+            }
+        }
+    }
+
+    /// The same, for the actor of the pool.
+    ///
+    /// # Errors
+    /// As [`Directory::admitted_to_subnet`]; and [`Failure::Outdated`] when the pool is another by
+    /// now.
+    pub async fn admitted_to_subnet_of(
+        self: &Arc<Self>,
+        pool: &Arc<PoolHandle>,
+        id: SubnetId,
+    ) -> Result<(Arc<SubnetHandle>, Permit), Failure> {
+        loop {
+            let handle = self.subnet_of(pool, id).await?;
             if let Some(permit) = self.permit(&handle.admission, "subnet")? {
                 return Ok((handle, permit));
             }
@@ -166,9 +210,103 @@ impl Directory {
         }
         let not_found = || Failure::not_found(Kind::Subnet, id);
         let subnet = self.shared.store.subnet(id).await?.ok_or_else(not_found)?;
-        let pool = self.pool(subnet.pool).await?;
+        let pool = self.pool_with(subnet.pool, [id]).await?;
         let member = pool.members.get(id).ok_or_else(not_found)?;
         Ok((pool, member))
+    }
+
+    /// The actor of a pool that has these subnets, if the store has them: another instance may have
+    /// made one a moment ago.
+    ///
+    /// # Errors
+    /// As [`Directory::pool`].
+    pub async fn pool_with(
+        self: &Arc<Self>,
+        id: PoolId,
+        subnets: impl IntoIterator<Item = SubnetId>,
+    ) -> Result<Arc<PoolHandle>, Failure> {
+        let pool = self.pool(id).await?;
+        let is_shared = self.shared.store.is_shared();
+        if is_shared && subnets.into_iter().any(|subnet| pool.members.get(subnet).is_none()) {
+            self.refresh(id).await?;
+            return self.pool(id).await;
+        }
+        Ok(pool)
+    }
+
+    /// Sees that what is known of a pool is what the store says.
+    ///
+    /// # Errors
+    /// As [`Directory::pool`].
+    pub async fn refresh(self: &Arc<Self>, id: PoolId) -> Result<(), Failure> {
+        let (pool, permit) = self.admitted_to_pool(id).await?;
+        let (reply, refreshed) = oneshot::channel();
+        let refresh = Refresh { pool: Arc::clone(&pool), permit, reply };
+        pool.mailbox.do_send(PoolMessage::Refresh(refresh));
+        match tokio::time::timeout(ACTOR_WAIT_MAX, refreshed).await {
+            Ok(Ok(refreshed)) => refreshed,
+            // It died; the next one is loaded anew.
+            Ok(Err(_)) => Ok(()),
+            Err(_) => Err(Failure::Overloaded { what: "the pool to be read" }),
+        }
+    }
+
+    /// The same, for a pool of which anything is known. It goes on when the future is dropped.
+    ///
+    /// # Errors
+    /// As [`Directory::refresh`].
+    pub async fn refresh_known(self: &Arc<Self>, id: PoolId) -> Result<(), Failure> {
+        if self.pools.peek(id).is_some() { self.refresh(id).await } else { Ok(()) }
+    }
+
+    /// Makes what is known of some addresses of a subnet agree with the store. Answers those that
+    /// must be looked at again later.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn learn(
+        &self,
+        (pool, id): (PoolId, SubnetId),
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        // No actor of a subnet is without one of its pool.
+        if !self.pools.knows(pool) {
+            return Ok(Vec::new());
+        }
+        if let Some(handle) = self.subnets.peek(id) {
+            return self.teach(&handle, addresses).await;
+        }
+        let slot = self.subnets.slot(id);
+        // Whoever has the lock starts or retires an actor; it may have read the store already.
+        let Some(locked) = slot.try_lock() else { return Ok(addresses) };
+        if let Some(handle) = slot.peek() {
+            drop(locked);
+            return self.teach(&handle, addresses).await;
+        }
+        if let Some(member) = self.pools.peek(pool).and_then(|pool| pool.members.get(id)) {
+            member.forget_count();
+        }
+        if slot.last().is_none() {
+            self.subnets.forget(id, &slot, locked);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn teach(
+        &self,
+        handle: &SubnetHandle,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Fault> {
+        let Some(in_flight) = &handle.in_flight else { return Ok(Vec::new()) };
+        let watch = in_flight.watch();
+        let leased = self.shared.store.leased_among(handle.id, addresses.clone()).await?;
+        let is_leased: HashSet<&IpAddr> = leased.iter().collect();
+        let free = addresses.iter().filter(|address| !is_leased.contains(address));
+        let free = free.copied().collect();
+        let (reply, again) = oneshot::channel();
+        handle.mailbox.do_send(SubnetMessage::Learn(Learn { leased, free, watch, reply }));
+        // When it died meanwhile, its successor may have been loaded before.
+        Ok(again.await.unwrap_or(addresses))
     }
 
     /// The running actor of a subnet, if it admits a request right now.
@@ -188,15 +326,19 @@ impl Directory {
     /// # Errors
     /// When the store does not answer.
     pub async fn count(&self, members: &[Arc<Member>]) -> Result<(), Failure> {
-        let uncounted: Vec<&Arc<Member>> =
-            members.iter().filter(|member| member.reserved().is_none()).collect();
-        if uncounted.is_empty() {
-            return Ok(());
-        }
-        let ids = uncounted.iter().map(|member| member.record.load().id).collect();
-        let counts = self.shared.store.lease_counts(ids).await?;
-        for member in uncounted {
-            member.counted(counts.get(&member.record.load().id).copied().unwrap_or(0));
+        // What others do meanwhile makes a count worthless; then it is done again.
+        for _ in 0..COUNTS_MAX {
+            let mut uncounted = members.iter().filter(|m| m.reserved().is_none()).peekable();
+            if uncounted.peek().is_none() {
+                return Ok(());
+            }
+            let uncounted: Vec<(SubnetId, Arc<Count>)> =
+                uncounted.map(|member| (member.record.load().id, member.count())).collect();
+            let ids = uncounted.iter().map(|(id, _)| *id).collect();
+            let counts = self.shared.store.lease_counts(ids).await?;
+            for (id, count) in uncounted {
+                count.set_if_unknown(counts.get(&id).copied().unwrap_or(0));
+            }
         }
         Ok(())
     }
@@ -304,12 +446,6 @@ async fn close(admission: &Admission, what: &'static str) -> Result<(), Failure>
     if admission.close(ACTOR_WAIT_MAX).await { Ok(()) } else { Err(Failure::Overloaded { what }) }
 }
 
-/// What a slot keeps.
-trait Resident {
-    /// It still takes requests.
-    fn is_running(&self) -> bool;
-}
-
 impl Resident for PoolHandle {
     fn is_running(&self) -> bool {
         self.mailbox.connected() && !self.admission.is_closing()
@@ -323,104 +459,9 @@ impl Resident for SubnetHandle {
     }
 }
 
-/// A slot for each id that was asked for lately.
-struct Slots<Id, Handle>(RwLock<HashMap<Id, Arc<Slot<Handle>>>>);
-
-struct Slot<Handle> {
-    /// The last actor that was started, running or not; none once it was retired.
-    last: ArcSwapOption<Handle>,
-    /// Held by who starts or retires the actor.
-    lock: Mutex<()>,
-    /// The slot is no longer in the map: look there again.
-    forgotten: AtomicBool,
-    /// Asked for since [`Slots::idle`] last looked.
-    used: AtomicBool,
-}
-
-impl<Id, Handle> Default for Slots<Id, Handle> {
-    fn default() -> Self {
-        Self(RwLock::new(HashMap::new()))
-    }
-}
-
-impl<Id: Copy + Eq + Hash, Handle: Resident> Slots<Id, Handle> {
-    fn running(&self, id: Id) -> Option<Arc<Handle>> {
-        let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        slots.get(&id)?.running()
-    }
-
-    fn knows(&self, id: Id) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
-    }
-
-    fn slot(&self, id: Id) -> Arc<Slot<Handle>> {
-        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(id).or_default())
-    }
-
-    /// Takes a slot without an actor out of the map. Whoever waits for its lock looks again.
-    fn forget(&self, id: Id, slot: &Arc<Slot<Handle>>, locked: MutexGuard<'_, ()>) {
-        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        slot.forgotten.store(true, Ordering::Release);
-        if slots.get(&id).is_some_and(|current| Arc::ptr_eq(current, slot)) {
-            slots.remove(&id);
-        }
-        drop(locked);
-    }
-
-    /// Those that nobody asked for since this was last called.
-    fn idle(&self) -> Vec<Id> {
-        let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = |slot: &Slot<Handle>| !slot.used.swap(false, Ordering::Relaxed);
-        slots.iter().filter(|(_, slot)| is_idle(slot)).map(|(id, _)| *id).collect()
-    }
-}
-
 impl Slots<PoolId, PoolHandle> {
     /// Whether this very actor runs.
     fn runs(&self, handle: &Arc<PoolHandle>) -> bool {
         self.running(handle.id).is_some_and(|running| Arc::ptr_eq(&running, handle))
-    }
-}
-
-impl<Handle> Default for Slot<Handle> {
-    fn default() -> Self {
-        Self {
-            last: ArcSwapOption::empty(),
-            lock: Mutex::new(()),
-            forgotten: AtomicBool::new(false),
-            used: AtomicBool::new(true),
-        }
-    }
-}
-
-impl<Handle: Resident> Slot<Handle> {
-    fn last(&self) -> Option<Arc<Handle>> {
-        self.last.load_full()
-    }
-
-    fn running(&self) -> Option<Arc<Handle>> {
-        let handle = self.last.load();
-        let handle = handle.as_ref().filter(|handle| handle.is_running())?;
-        self.used.store(true, Ordering::Relaxed);
-        Some(Arc::clone(handle))
-    }
-
-    /// `None` when the slot was forgotten meanwhile.
-    async fn lock(&self) -> Result<Option<MutexGuard<'_, ()>>, Failure> {
-        // One wait for the actor to come to rest, one to load it.
-        let patience: Duration = ACTOR_WAIT_MAX * 2;
-        let locked = tokio::time::timeout(patience, self.lock.lock())
-            .await
-            .map_err(|_| Failure::Overloaded { what: "the actor to start" })?;
-        Ok((!self.forgotten.load(Ordering::Acquire)).then_some(locked))
-    }
-
-    fn start(&self, handle: &Arc<Handle>) {
-        self.last.store(Some(Arc::clone(handle)));
-    }
-
-    fn clear(&self) {
-        self.last.store(None);
     }
 }

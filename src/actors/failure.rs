@@ -44,6 +44,9 @@ pub enum Failure {
     /// Too many others changed it at the same time.
     #[error("it is being changed by too many others at once")]
     Contended,
+    /// What it was decided on is not what the store says: read that anew and decide again.
+    #[error("it was decided on what is no longer so")]
+    Outdated,
     /// Too many requests are waiting already.
     #[error("too many requests are waiting for {what}")]
     Overloaded { what: &'static str },
@@ -62,6 +65,22 @@ impl From<Fault> for Failure {
 }
 
 impl Failure {
+    /// Whether it may have been decided on what another instance has changed since, and another
+    /// look at the store may lead to another answer.
+    pub fn may_be_outdated(&self, is_shared: bool) -> bool {
+        match self {
+            Self::Outdated => true,
+            Self::NotFound { .. }
+            | Self::Invalid(_)
+            | Self::Overlap { .. }
+            | Self::Protected { .. }
+            | Self::Deleting { .. }
+            | Self::Occupied { .. }
+            | Self::PreconditionFailed { .. } => is_shared,
+            _ => false,
+        }
+    }
+
     pub fn not_found(kind: Kind, id: impl ToString) -> Self {
         Self::NotFound { kind, id: id.to_string() }
     }

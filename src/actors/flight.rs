@@ -85,7 +85,7 @@ impl Granted {
             held.iter().map(|held| held.subnet.member.record.load_full()).collect();
         let addresses = held
             .iter()
-            .flat_map(|held| held.addresses.iter().map(|address| (held.subnet.id, *address)));
+            .flat_map(|held| held.addresses().iter().map(|address| (held.subnet.id, *address)));
         let reservation =
             request.granted(ReservationId::generate(), pool.id, subnet, addresses, now);
 
@@ -136,10 +136,8 @@ impl Creation {
             Verdict::Unknown(fault) => Err(Failure::OutcomeUnknown(fault)),
             Verdict::Refused(Refusal::Taken(key)) => {
                 // Somebody else has it: it stays taken here, too.
-                for held in &mut self.held {
-                    let ours = held.subnet.id == key.subnet;
-                    held.addresses.retain(|address| !(ours && *address == key.address));
-                }
+                let of_subnet = self.held.iter_mut().filter(|held| held.subnet.id == key.subnet);
+                of_subnet.for_each(|held| held.leave(key.address));
                 self.give_back();
                 Err(Failure::Contended)
             }
@@ -202,10 +200,10 @@ pub fn failure(verdict: Verdict) -> Failure {
         Verdict::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
             Failure::TooLarge { bytes, bytes_max }
         }
-        Verdict::Refused(
-            Refusal::Stale | Refusal::Taken(_) | Refusal::NotFound | Refusal::Deleting,
-        )
-        | Verdict::Done => Failure::Contended,
+        Verdict::Refused(Refusal::Stale | Refusal::NotFound | Refusal::Deleting) => {
+            Failure::Outdated
+        }
+        Verdict::Refused(Refusal::Taken(_)) | Verdict::Done => Failure::Contended,
     }
 }
 

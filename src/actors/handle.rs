@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
@@ -17,7 +16,9 @@ use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch, Usage};
 
 use super::admission::{Admission, Permit};
 use super::ask::{Answer, Ask};
+use super::count::Count;
 use super::failure::Failure;
+use super::in_flight::{InFlight, Watch};
 
 /// Where an answer goes. Whoever holds it owes it; dropped, it says that the outcome is unknown.
 pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -27,6 +28,10 @@ pub struct SubnetHandle {
     pub id: SubnetId,
     pub pool: Arc<PoolHandle>,
     pub member: Arc<Member>,
+    /// Of this actor, and of the member as long as this is the last one that was started.
+    pub count: Arc<Count>,
+    /// Kept only when others may write to the store.
+    pub in_flight: Option<Arc<InFlight>>,
     pub admission: Admission,
     pub mailbox: Recipient<SubnetMessage>,
 }
@@ -40,8 +45,20 @@ pub enum SubnetMessage {
     /// Choose addresses for a reservation that the pool will commit.
     Hold(Hold),
     /// These are free again: their lease is durably gone, or never came to be.
-    Free(Vec<IpAddr>),
+    Free(Held),
+    /// The store was read: this is what it says of some addresses.
+    Learn(Learn),
     Stop,
+}
+
+/// What the store said of addresses that others may have taken or given back.
+pub struct Learn {
+    pub leased: Vec<IpAddr>,
+    pub free: Vec<IpAddr>,
+    /// Begun before the store was read.
+    pub watch: Watch,
+    /// Told which addresses are to be looked at again.
+    pub reply: oneshot::Sender<Vec<IpAddr>>,
 }
 
 /// A request for addresses, on its way through the actor of `target`.
@@ -108,18 +125,53 @@ pub struct Ticket(pub u64);
 /// given back by being dropped: an address whose fate is unknown stays taken (INV-6).
 pub struct Held {
     pub subnet: Arc<SubnetHandle>,
-    pub addresses: Vec<IpAddr>,
-    pub permit: Permit,
+    addresses: Vec<IpAddr>,
+    #[expect(dead_code, reason = "held for its drop")]
+    permit: Permit,
 }
 
 impl Held {
-    /// Makes the addresses free again.
+    pub fn new(subnet: Arc<SubnetHandle>, addresses: Vec<IpAddr>, permit: Permit) -> Self {
+        if let Some(in_flight) = &subnet.in_flight {
+            in_flight.begin(&addresses);
+        }
+        Self { subnet, addresses, permit }
+    }
+
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Holds what `other` holds of the same subnet, too.
+    pub fn join(&mut self, mut other: Self) {
+        self.addresses.append(&mut other.addresses);
+    }
+
+    /// Leaves an address taken, whatever becomes of the others: another instance has it.
+    pub fn leave(&mut self, address: IpAddr) {
+        let left: Vec<IpAddr> = self.addresses.extract_if(.., |held| *held == address).collect();
+        if let Some(in_flight) = &self.subnet.in_flight {
+            in_flight.end(&left);
+        }
+    }
+
+    /// Makes the addresses free again. They are in flight, and the permit is out, until the actor
+    /// has done so.
     pub fn give_back(self) {
         if self.addresses.is_empty() {
             return;
         }
-        self.subnet.member.released(self.addresses.len());
-        self.subnet.mailbox.do_send(SubnetMessage::Free(self.addresses));
+        let subnet = Arc::clone(&self.subnet);
+        subnet.count.returning(self.addresses.len());
+        subnet.mailbox.do_send(SubnetMessage::Free(self));
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(in_flight) = &self.subnet.in_flight {
+            in_flight.end(&self.addresses);
+        }
     }
 }
 
@@ -145,6 +197,8 @@ pub enum PoolMessage {
     Change(Box<StructureChange>),
     /// The change that ran has ended.
     Changed,
+    /// See that what is known of the pool is what the store says, which others may have changed.
+    Refresh(Refresh),
     Stop,
 }
 
@@ -153,6 +207,13 @@ pub struct StructureChange {
     pub pool: Arc<PoolHandle>,
     pub permit: Permit,
     pub wish: Wish,
+}
+
+/// A wish to know of a pool what the store says.
+pub struct Refresh {
+    pub pool: Arc<PoolHandle>,
+    pub permit: Permit,
+    pub reply: Reply<()>,
 }
 
 pub enum Wish {
@@ -167,50 +228,31 @@ pub enum Wish {
 pub struct Member {
     /// As last committed.
     pub record: ArcSwap<Subnet>,
-    reserved: AtomicU64,
+    count: ArcSwap<Count>,
 }
 
-/// Nobody has counted yet.
-const UNCOUNTED: u64 = u64::MAX;
-
 impl Member {
-    pub fn new(record: Subnet, reserved: Option<u64>) -> Self {
-        Self {
-            record: ArcSwap::from_pointee(record),
-            reserved: AtomicU64::new(reserved.unwrap_or(UNCOUNTED)),
-        }
+    pub fn new(record: Subnet, count: Count) -> Self {
+        Self { record: ArcSwap::from_pointee(record), count: ArcSwap::from_pointee(count) }
+    }
+
+    pub fn count(&self) -> Arc<Count> {
+        self.count.load_full()
+    }
+
+    /// From now on this one counts.
+    pub fn recount(&self, count: Arc<Count>) {
+        self.count.store(count);
+    }
+
+    /// Has the store counted anew. Only while no actor runs, which counts itself.
+    pub fn forget_count(&self) {
+        self.recount(Arc::default());
     }
 
     /// Addresses that are leased or about to be; `None` before the first count.
     pub fn reserved(&self) -> Option<u64> {
-        let reserved = self.reserved.load(Ordering::Acquire);
-        (reserved != UNCOUNTED).then_some(reserved)
-    }
-
-    /// Says how many are reserved, unless that was known.
-    pub fn counted(&self, reserved: u64) {
-        // Either way it is known afterwards.
-        let _ = self.reserved.compare_exchange(
-            UNCOUNTED,
-            reserved,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-    }
-
-    /// Says how many are reserved, whatever was thought: a new actor has looked.
-    pub fn recounted(&self, reserved: u64) {
-        self.reserved.store(reserved, Ordering::Release);
-    }
-
-    /// To be called only while an actor runs, which has counted.
-    pub fn taken(&self, count: usize) {
-        self.reserved.fetch_add(count as u64, Ordering::AcqRel);
-    }
-
-    /// To be called only while an actor runs, which has counted.
-    pub fn released(&self, count: usize) {
-        self.reserved.fetch_sub(count as u64, Ordering::AcqRel);
+        self.count.load().held()
     }
 
     /// How its addresses are used; an uncounted member counts as unused.
@@ -225,8 +267,9 @@ pub struct Members(RwLock<BTreeMap<SubnetId, Arc<Member>>>);
 
 impl Members {
     pub fn new(subnets: impl IntoIterator<Item = Subnet>) -> Self {
-        let members =
-            subnets.into_iter().map(|subnet| (subnet.id, Arc::new(Member::new(subnet, None))));
+        let members = subnets
+            .into_iter()
+            .map(|subnet| (subnet.id, Arc::new(Member::new(subnet, Count::default()))));
         Self(RwLock::new(members.collect()))
     }
 

@@ -9,10 +9,14 @@ pub mod ask;
 pub mod failure;
 
 pub mod admission;
+pub mod count;
 pub mod directory;
 pub mod flight;
+pub mod following;
 pub mod handle;
+pub mod in_flight;
 pub mod shared;
+pub mod slots;
 
 pub mod cascade;
 pub mod pool;

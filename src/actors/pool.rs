@@ -28,8 +28,8 @@ use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
 use super::handle::{
-    Held, Hold, HoldAnswer, Members, Owed, PoolHandle, PoolMessage, Reserve, StructureChange,
-    SubnetHandle, SubnetMessage, Ticket,
+    Held, Hold, HoldAnswer, Member, Members, Owed, PoolHandle, PoolMessage, Refresh, Reserve,
+    StructureChange, SubnetHandle, SubnetMessage, Ticket,
 };
 use super::structure;
 
@@ -40,7 +40,9 @@ pub struct PoolActor {
     directory: Arc<Directory>,
     /// Its own mailbox, for what it starts.
     mailbox: Recipient<PoolMessage>,
-    counting: Counting,
+    /// Those that wait until it is known how much is leased in each subnet, while that is counted.
+    /// Counting is linear in the leases, so it is done when a reservation asks the pool, not before.
+    counting: Option<Vec<Reserve<PoolHandle>>>,
     tickets: HashMap<Ticket, Gathering>,
     next_ticket: u64,
     /// What subnets have been asked to hold and have not answered yet.
@@ -52,14 +54,8 @@ pub struct PoolActor {
     /// A wish is being carried out; the others wait.
     changing: bool,
     changes: VecDeque<StructureChange>,
-}
-
-/// Whether the actor knows how much is leased in each subnet. Counting is linear in the leases, so
-/// it is done when the first reservation asks the pool, and not before.
-enum Counting {
-    Unknown,
-    Running(Vec<Reserve<PoolHandle>>),
-    Known,
+    /// These come before the other changes.
+    refreshes: Vec<Refresh>,
 }
 
 /// A reservation while its addresses are gathered.
@@ -74,17 +70,22 @@ struct Gathering {
 
 impl Gathering {
     fn missing(&self) -> usize {
-        let held: usize = self.held.iter().map(|held| held.addresses.len()).sum();
+        let held: usize = self.held.iter().map(|held| held.addresses().len()).sum();
         self.message.request.wanted.count().saturating_sub(held)
     }
 
     /// Keeps what a subnet holds; what is held of one subnet is kept together.
     fn keep(&mut self, held: Held) {
         match self.held.iter_mut().find(|before| Arc::ptr_eq(&before.subnet, &held.subnet)) {
-            Some(before) => before.addresses.extend(held.addresses),
-            None if held.addresses.is_empty() => {}
+            Some(before) => before.join(held),
+            None if held.addresses().is_empty() => {}
             None => self.held.push(held),
         }
+    }
+
+    /// A subnet of which something is held is to come to rest, and waits for that.
+    fn is_in_the_way(&self) -> bool {
+        self.held.iter().any(|held| held.subnet.admission.is_closing())
     }
 }
 
@@ -103,7 +104,7 @@ impl PoolActor {
         let address = Self::start_in_arbiter(arbiter, |context| Self {
             directory,
             mailbox: context.address().recipient(),
-            counting: Counting::Unknown,
+            counting: None,
             tickets: HashMap::new(),
             next_ticket: 0,
             promised: HashMap::new(),
@@ -111,6 +112,7 @@ impl PoolActor {
             waiting: VecDeque::new(),
             changing: false,
             changes: VecDeque::new(),
+            refreshes: Vec::new(),
         });
         Arc::new(PoolHandle {
             id: pool.id,
@@ -122,14 +124,18 @@ impl PoolActor {
     }
 
     fn reserve(&mut self, message: Reserve<PoolHandle>) {
-        match &mut self.counting {
-            Counting::Known => self.begin(message),
-            Counting::Running(waiting) => waiting.push(message),
-            Counting::Unknown => {
-                self.count(Arc::clone(&message.target));
-                self.counting = Counting::Running(vec![message]);
-            }
+        if let Some(waiting) = &mut self.counting {
+            return waiting.push(message);
         }
+        let is_counted = message.target.members.read(|members| {
+            let is_live = |member: &Member| member.record.load().state == State::Live;
+            members.values().all(|member| member.reserved().is_some() || !is_live(member))
+        });
+        if is_counted {
+            return self.begin(message);
+        }
+        self.count(Arc::clone(&message.target));
+        self.counting = Some(vec![message]);
     }
 
     fn count(&self, pool: Arc<PoolHandle>) {
@@ -140,13 +146,9 @@ impl PoolActor {
         });
     }
 
-    fn counted(&mut self, counted: Result<(), Failure>) {
-        let next = if counted.is_ok() { Counting::Known } else { Counting::Unknown };
-        let Counting::Running(waiting) = std::mem::replace(&mut self.counting, next) else {
-            return;
-        };
-        for message in waiting {
-            match &counted {
+    fn counted(&mut self, counted: &Result<(), Failure>) {
+        for message in self.counting.take().into_iter().flatten() {
+            match counted {
                 Ok(()) => self.begin(message),
                 Err(failure) => drop(message.reply.send(Err(failure.clone()))),
             }
@@ -183,9 +185,9 @@ impl PoolActor {
         });
         let shares = match shares {
             Ok(shares) => shares,
-            Err(_) if !self.promised.is_empty() => return self.waiting.push_back(ticket),
+            Err(_) if !self.promised.is_empty() => return self.wait(ticket),
             Err(Exhausted { free }) => {
-                let held = gathering.held.iter().map(|held| held.addresses.len() as u128);
+                let held = gathering.held.iter().map(|held| held.addresses().len() as u128);
                 let free = free + held.sum::<u128>();
                 let requested = gathering.message.request.wanted.count();
                 return self.give_up(ticket, Failure::Exhausted { requested, free });
@@ -193,7 +195,7 @@ impl PoolActor {
         };
         let several = shares.len() + gathering.held.len() > 1;
         if several && *self.spreading.get_or_insert(ticket) != ticket {
-            return self.waiting.push_back(ticket);
+            return self.wait(ticket);
         }
         gathering.plans += 1;
         if gathering.plans > PLANS_MAX {
@@ -206,21 +208,52 @@ impl PoolActor {
         }
     }
 
+    /// Lets a reservation wait until another has ended, unless something waits for what it holds:
+    /// a subnet that comes to rest, for which the other may wait in turn.
+    fn wait(&mut self, ticket: Ticket) {
+        if self.tickets.get(&ticket).is_some_and(Gathering::is_in_the_way) {
+            self.give_up(ticket, Failure::Contended);
+        } else {
+            self.waiting.push_back(ticket);
+        }
+    }
+
     /// Asks a subnet to hold a share, starting its actor if none runs.
-    fn ask(&self, ticket: Ticket, id: SubnetId, share: usize, partial: bool) {
+    fn ask(&mut self, ticket: Ticket, id: SubnetId, share: usize, partial: bool) {
         let owed = Owed::new(self.mailbox.clone(), ticket, id);
         match self.directory.try_admitted_to_subnet(id) {
             Ok(Some(admitted)) => send_hold(admitted, share, partial, owed),
             Err(failure) => owed.give(Err(failure)),
-            Ok(None) => {
-                let directory = Arc::clone(&self.directory);
-                actix::spawn(async move {
-                    match directory.admitted_to_subnet(id).await {
-                        Ok(admitted) => send_hold(admitted, share, partial, owed),
-                        Err(failure) => owed.give(Err(failure)),
-                    }
-                });
+            Ok(None) => self.ask_when_started(ticket, (id, share, partial), owed),
+        }
+    }
+
+    /// The subnet's actor does not run, or is to come to rest. Whoever waits for that must not hold
+    /// what it waits for, nor be waited for by one that does.
+    fn ask_when_started(
+        &mut self,
+        ticket: Ticket,
+        (id, share, partial): (SubnetId, usize, bool),
+        owed: Owed,
+    ) {
+        let Some(gathering) = self.tickets.get(&ticket) else { return };
+        if gathering.is_in_the_way() {
+            return owed.give(Err(Failure::Contended));
+        }
+        let pool = Arc::clone(&gathering.message.target);
+        let directory = Arc::clone(&self.directory);
+        actix::spawn(async move {
+            match directory.admitted_to_subnet_of(&pool, id).await {
+                Ok(admitted) => send_hold(admitted, share, partial, owed),
+                Err(failure) => owed.give(Err(failure)),
             }
+        });
+        if let Some(spreading) = self.spreading
+            && let Some(place) = self.waiting.iter().position(|waiting| *waiting == spreading)
+            && self.tickets.get(&spreading).is_some_and(Gathering::is_in_the_way)
+        {
+            self.waiting.remove(place);
+            self.give_up(spreading, Failure::Contended);
         }
     }
 
@@ -303,14 +336,19 @@ impl PoolActor {
     }
 
     fn change(&mut self, context: &mut Context<Self>) {
-        if self.changing {
+        if self.changing || (self.refreshes.is_empty() && self.changes.is_empty()) {
             return;
         }
-        let Some(change) = self.changes.pop_front() else { return };
         self.changing = true;
+        // All who asked by now are told of one look.
+        let refreshes = std::mem::take(&mut self.refreshes);
+        let change = if refreshes.is_empty() { self.changes.pop_front() } else { None };
         let (directory, mailbox) = (Arc::clone(&self.directory), self.mailbox.clone());
         let carried_out = async move {
-            structure::carry_out(&directory, change).await;
+            structure::refresh(&directory, refreshes).await;
+            if let Some(change) = change {
+                structure::carry_out(&directory, change).await;
+            }
             mailbox.do_send(PoolMessage::Changed);
         };
         // In the actor's own context: should it panic, the actor dies with it and is built anew.
@@ -335,13 +373,17 @@ impl Handler<PoolMessage> for PoolActor {
         match message {
             PoolMessage::Reserve(message) => self.reserve(*message),
             PoolMessage::HoldAnswer(answer) => self.answered(answer),
-            PoolMessage::Counted(counted) => self.counted(counted),
+            PoolMessage::Counted(counted) => self.counted(&counted),
             PoolMessage::Change(change) => {
                 self.changes.push_back(*change);
                 self.change(context);
             }
             PoolMessage::Changed => {
                 self.changing = false;
+                self.change(context);
+            }
+            PoolMessage::Refresh(refresh) => {
+                self.refreshes.push(refresh);
                 self.change(context);
             }
             PoolMessage::Stop => context.stop(),

@@ -12,17 +12,18 @@ use crate::domain::invalid::Invalid;
 use crate::domain::pool::{Pool, PoolPatch, State};
 use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch};
-use crate::limits::SUBNETS_PER_POOL_MAX;
+use crate::limits::{PATCH_ATTEMPTS_MAX, SUBNETS_PER_POOL_MAX};
 use crate::store::change::{Change, Effect};
-use crate::store::error::{Fault, Refusal};
+use crate::store::error::Fault;
 use crate::store::writer::Verdict;
 
 use super::ask::{Answer, Ask};
 use super::cascade;
+use super::count::Count;
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::{answer, event, failure, recorded};
-use super::handle::{Member, PoolHandle, StructureChange, Wish};
+use super::handle::{Member, PoolHandle, Refresh, StructureChange, Wish};
 
 /// Carries out a wish and answers it.
 pub async fn carry_out(directory: &Arc<Directory>, change: StructureChange) {
@@ -31,20 +32,34 @@ pub async fn carry_out(directory: &Arc<Directory>, change: StructureChange) {
     // Nobody may wait for an answer any more; what was done stays done.
     match wish {
         Wish::PatchPool { patch, ask, reply } => {
-            drop(reply.send(structure.patch_pool(patch, ask).await));
+            let patched = async || structure.patch_pool(patch.clone(), ask.clone()).await;
+            drop(reply.send(structure.decided(patched).await));
         }
-        Wish::DeletePool { ask, reply } => drop(reply.send(structure.delete_pool(ask).await)),
+        Wish::DeletePool { ask, reply } => drop(reply.send(structure.delete_pool(&ask).await)),
         Wish::CreateSubnet { new, ask, reply } => {
-            drop(reply.send(structure.create_subnet(new, ask).await));
+            let created = async || structure.create_subnet(new.clone(), ask.clone()).await;
+            drop(reply.send(structure.decided(created).await));
         }
         Wish::PatchSubnet { id, patch, ask, reply } => {
-            drop(reply.send(structure.patch_subnet(id, patch, ask).await));
+            let patched = async || structure.patch_subnet(id, patch.clone(), ask.clone()).await;
+            drop(reply.send(structure.decided(patched).await));
         }
         Wish::DeleteSubnet { id, ask, reply } => {
-            drop(reply.send(structure.delete_subnet(id, ask).await));
+            drop(reply.send(structure.delete_subnet(id, &ask).await));
         }
     }
     drop(permit);
+}
+
+/// Sees that what is known of the pool is what the store says, and tells everyone who asked.
+pub async fn refresh(directory: &Arc<Directory>, wishes: Vec<Refresh>) {
+    let Some(pool) = wishes.first().map(|wish| Arc::clone(&wish.pool)) else { return };
+    let structure = Structure { directory, pool: &pool };
+    let refreshed = structure.refresh().await.map(drop);
+    for wish in wishes {
+        drop(wish.reply.send(refreshed.clone()));
+        drop(wish.permit);
+    }
 }
 
 /// One pool and the means to change it.
@@ -54,6 +69,88 @@ struct Structure<'a> {
 }
 
 impl Structure<'_> {
+    /// Decides with `attempt`; and again, when another instance has changed what it was decided on.
+    async fn decided<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let is_shared = self.directory.shared.store.is_shared();
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let failed = match attempt().await {
+                Err(failed) if failed.may_be_outdated(is_shared) => failed,
+                decided => return decided,
+            };
+            if !self.refresh().await? && !matches!(failed, Failure::Outdated) {
+                return Err(failed);
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    /// Takes over what the store says of the pool and its subnets; answers whether it was anything
+    /// new. A pool that is gone, or that cannot be brought up to date, is loaded anew by the next
+    /// request.
+    async fn refresh(&self) -> Result<bool, Failure> {
+        let refreshed = self.try_refresh().await;
+        if refreshed.is_err() {
+            self.drop_pool();
+        }
+        refreshed
+    }
+
+    async fn try_refresh(&self) -> Result<bool, Failure> {
+        let store = &self.directory.shared.store;
+        // The pool first: with subnets that are newer than it, a change is refused and no worse.
+        let pool = store.pool(self.pool.id).await?;
+        let subnets = store.subnets_of(self.pool.id).await?;
+        let mut changed = false;
+        let gone = self.pool.members.read(|members| {
+            let is_gone = |id: &SubnetId| subnets.binary_search_by_key(id, |s| s.id).is_err();
+            members.keys().copied().filter(is_gone).collect::<Vec<_>>()
+        });
+        for id in gone {
+            let remove = async {
+                self.pool.members.remove(id);
+                Ok(())
+            };
+            self.directory.at_rest(id, remove).await?;
+            changed = true;
+        }
+        for subnet in subnets {
+            changed |= self.refresh_subnet(subnet).await?;
+        }
+        let pool = pool.ok_or_else(|| Failure::not_found(Kind::Pool, self.pool.id))?;
+        if pool != **self.pool.record.load() {
+            self.pool.record.store(Arc::new(pool));
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    async fn refresh_subnet(&self, subnet: Subnet) -> Result<bool, Failure> {
+        let Some(member) = self.pool.members.get(subnet.id) else {
+            let member = Arc::new(Member::new(subnet.clone(), Count::default()));
+            self.pool.members.insert(subnet.id, member);
+            return Ok(true);
+        };
+        let known = member.record.load_full();
+        if *known == subnet {
+            return Ok(false);
+        }
+        let ground = |subnet: &Subnet| (subnet.layout_revision, subnet.state);
+        if ground(&known) == ground(&subnet) {
+            member.record.store(Arc::new(subnet));
+        } else {
+            let change = async {
+                member.record.store(Arc::new(subnet));
+                member.forget_count();
+                Ok(())
+            };
+            self.directory.at_rest(known.id, change).await?;
+        }
+        Ok(true)
+    }
+
     async fn patch_pool(&self, patch: PoolPatch, ask: Ask) -> Result<Answer, Failure> {
         let before = self.pool.record.load_full();
         ask.condition.check(before.revision)?;
@@ -71,33 +168,59 @@ impl Structure<'_> {
         Ok(pool_answer(self.pool, &members))
     }
 
-    async fn delete_pool(&self, ask: Ask) -> Result<(), Failure> {
-        let before = self.pool.record.load_full();
-        if before.state == State::Live {
-            ask.condition.check(before.revision)?;
-            self.refuse_protected(&before)?;
-            let after = before.deleting(self.now());
-            let event = pool_event(Verb::Deleting, &after, ask.origin.clone());
-            self.commit(Effect::UpdatePool(after.clone()), event).await?;
-            self.pool.record.store(Arc::new(after));
+    async fn delete_pool(&self, ask: &Ask) -> Result<(), Failure> {
+        self.look_first().await?;
+        self.decided(async || self.mark_pool(ask).await).await?;
+        let emptied = self.decided(async || self.empty_pool(&ask.origin).await);
+        match emptied.await {
+            // It may be that another instance went on with it, and was quicker.
+            Ok(()) | Err(Failure::NotFound { kind: Kind::Pool, .. }) => {
+                self.drop_pool();
+                Ok(())
+            }
+            Err(failure) => Err(begun(failure)),
         }
-        self.empty_pool(&ask.origin).await.map_err(begun)?;
-        self.drop_pool();
+    }
+
+    /// Marks the pool so that no subnet enters any more.
+    async fn mark_pool(&self, ask: &Ask) -> Result<(), Failure> {
+        let before = self.pool.record.load_full();
+        if before.state == State::Deleting {
+            return Ok(());
+        }
+        ask.condition.check(before.revision)?;
+        self.refuse_protected(&before)?;
+        let after = before.deleting(self.now());
+        let event = pool_event(Verb::Deleting, &after, ask.origin.clone());
+        self.commit(Effect::UpdatePool(after.clone()), event).await?;
+        self.pool.record.store(Arc::new(after));
         Ok(())
     }
 
     /// Removes a pool that is marked, with all that is in it.
     async fn empty_pool(&self, origin: &Origin) -> Result<(), Failure> {
+        // Now that none can enter, all subnets are known.
+        self.look_first().await?;
         for member in self.pool.members.all() {
             self.mark_subnet(&member, origin).await?;
         }
-        cascade::empty_pool(&self.directory.shared, self.pool.id, origin).await?;
-        for member in self.pool.members.all() {
+        let members = self.pool.members.all();
+        let progress = || members.iter().for_each(|member| member.forget_count());
+        cascade::empty_pool(&self.directory.shared, self.pool.id, origin, progress).await?;
+        for member in members {
             self.remove_subnet(&member.record.load(), origin).await?;
         }
         let last = self.pool.record.load_full();
         let event = pool_event(Verb::Deleted, &last, origin.clone());
         self.commit(Effect::DeletePool(last.id), event).await
+    }
+
+    /// Before something is done that the store does not guard with a revision.
+    async fn look_first(&self) -> Result<(), Failure> {
+        if self.directory.shared.store.is_shared() {
+            self.refresh().await?;
+        }
+        Ok(())
     }
 
     async fn create_subnet(&self, new: NewSubnet, mut ask: Ask) -> Result<Answer, Failure> {
@@ -110,7 +233,7 @@ impl Structure<'_> {
         let now = self.now();
         let subnet = Subnet::new(SubnetId::generate(), pool.id, new, now);
         self.refuse_overlap(&subnet)?;
-        let member = Member::new(subnet.clone(), Some(0));
+        let member = Member::new(subnet.clone(), Count::of(0));
         let resource = SubnetResource::new(&subnet, Some(member.usage()));
         let answer = answer(subnet_location(subnet.id), subnet.revision, &resource);
         let change = Change {
@@ -173,20 +296,34 @@ impl Structure<'_> {
         Ok(subnet_answer(&member))
     }
 
-    async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
-        let member = self.member(id)?;
-        let before = member.record.load_full();
-        if before.state == State::Live {
+    async fn delete_subnet(&self, id: SubnetId, ask: &Ask) -> Result<(), Failure> {
+        self.look_first().await?;
+        self.decided(async || {
+            let member = self.member(id)?;
+            let before = member.record.load_full();
+            if before.state == State::Deleting {
+                return Ok(());
+            }
             ask.condition.check(before.revision)?;
             if before.deletion_protection {
                 return Err(Failure::Protected { kind: Kind::Subnet, id: id.to_string() });
             }
-            self.mark_subnet(&member, &ask.origin).await?;
+            self.mark_subnet(&member, &ask.origin).await
+        })
+        .await?;
+        let emptied = self.decided(async || {
+            let member = self.member(id)?;
+            let subnet = (self.pool.id, id);
+            let progress = || member.forget_count();
+            let shared = &self.directory.shared;
+            cascade::empty_subnet(shared, subnet, &ask.origin, progress).await?;
+            self.remove_subnet(&member.record.load(), &ask.origin).await
+        });
+        match emptied.await {
+            // Another instance went on with it, and was quicker.
+            Ok(()) | Err(Failure::NotFound { .. }) => Ok(()),
+            Err(failure) => Err(begun(failure)),
         }
-        let emptied =
-            cascade::empty_subnet(&self.directory.shared, (self.pool.id, id), &ask.origin);
-        emptied.await.map_err(begun)?;
-        self.remove_subnet(&member.record.load(), &ask.origin).await.map_err(begun)
     }
 
     /// Marks a subnet so that nothing enters any more.
@@ -198,20 +335,37 @@ impl Structure<'_> {
         let after = before.deleting(self.now());
         let event = subnet_event(Verb::Deleting, &after, origin.clone());
         let effect = Effect::UpdateSubnet { subnet: after.clone(), pool_subnets_revision: None };
-        self.directory
+        let marked = self
+            .directory
             .at_rest(after.id, async {
                 self.commit(effect, event).await?;
                 member.record.store(Arc::new(after));
                 Ok(())
             })
-            .await
+            .await;
+        match marked {
+            Err(Failure::Outdated) => self.marked_by_another(before.id).await,
+            marked => marked,
+        }
     }
 
-    /// Removes an emptied subnet.
+    /// Whether another instance, which may be deleting the same, has marked a subnet or removed it.
+    async fn marked_by_another(&self, id: SubnetId) -> Result<(), Failure> {
+        let Some(subnet) = self.directory.shared.store.subnet(id).await? else { return Ok(()) };
+        let state = subnet.state;
+        self.refresh_subnet(subnet).await?;
+        if state == State::Deleting { Ok(()) } else { Err(Failure::Outdated) }
+    }
+
+    /// Removes an emptied subnet, if it is still there.
     async fn remove_subnet(&self, subnet: &Subnet, origin: &Origin) -> Result<(), Failure> {
         let event = subnet_event(Verb::Deleted, subnet, origin.clone());
         let effect = Effect::DeleteSubnet { subnet: subnet.id, pool: subnet.pool };
-        self.commit(effect, event).await?;
+        match self.commit(effect, event).await {
+            Err(Failure::Outdated)
+                if self.directory.shared.store.subnet(subnet.id).await?.is_none() => {}
+            removed => removed?,
+        }
         self.pool.members.remove(subnet.id);
         self.subnets_changed();
         Ok(())
@@ -221,24 +375,14 @@ impl Structure<'_> {
         self.commit_change(Change { effect, event, answer: None }).await
     }
 
-    /// Commits, and when that does not end as it should, has the pool loaded anew: what is known of
-    /// it may not be what the store says.
+    /// Commits; when it stays unknown whether that was done, the pool is loaded anew when it is
+    /// known.
     async fn commit_change(&self, change: Change) -> Result<(), Failure> {
-        // What a new subnet misses is its pool.
-        let missing = match (change.event.kind, change.event.verb) {
-            (Kind::Subnet, Verb::Created) => Failure::not_found(Kind::Pool, self.pool.id),
-            (kind, _) => Failure::not_found(kind, &change.event.resource),
-        };
         let failed = match self.directory.shared.writer.commit(change).await {
             Verdict::Done => return Ok(()),
-            Verdict::Refused(Refusal::NotFound) => missing,
             verdict => failure(verdict),
         };
-        let in_doubt = matches!(
-            failed,
-            Failure::Contended | Failure::OutcomeUnknown(_) | Failure::NotFound { .. }
-        );
-        if in_doubt {
+        if matches!(failed, Failure::OutcomeUnknown(_)) {
             self.drop_pool();
         }
         Err(failed)
@@ -300,7 +444,7 @@ fn begun(failure: Failure) -> Failure {
         Failure::Overloaded { what } => {
             Failure::OutcomeUnknown(Fault::new("deleting", format!("too much waits for {what}")))
         }
-        Failure::Contended => {
+        Failure::Contended | Failure::Outdated => {
             Failure::OutcomeUnknown(Fault::new("deleting", "others changed it meanwhile"))
         }
         failure => failure,

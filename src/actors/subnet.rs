@@ -12,16 +12,21 @@ use actix::{Actor, ActorContext, ArbiterHandle, Context, Handler};
 use crate::domain::allocate::{Exhausted, Space};
 
 use super::admission::Admission;
+use super::count::Count;
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
-use super::handle::{Held, Hold, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage};
+use super::handle::{Held, Hold, Learn, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage};
+use super::in_flight::InFlight;
 
 pub struct SubnetActor {
     directory: Arc<Directory>,
     pool: Arc<PoolHandle>,
     member: Arc<Member>,
     space: Space,
+    /// The only one to set it.
+    count: Arc<Count>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
 impl Actor for SubnetActor {
@@ -39,18 +44,24 @@ impl SubnetActor {
     ) -> Arc<SubnetHandle> {
         let record = member.record.load_full();
         let space = Space::new(&record.layout, leased);
-        member.recounted(u64::try_from(space.reserved()).unwrap_or(u64::MAX - 1));
+        let count = Arc::new(Count::of(space.reserved()));
+        member.recount(Arc::clone(&count));
+        let in_flight = directory.shared.store.is_shared().then(Arc::default);
         let actor = Self {
             directory: Arc::clone(directory),
             pool: Arc::clone(&pool),
             member: Arc::clone(&member),
             space,
+            count: Arc::clone(&count),
+            in_flight: in_flight.clone(),
         };
         let address = Self::start_in_arbiter(arbiter, |_| actor);
         Arc::new(SubnetHandle {
             id: record.id,
             pool,
             member,
+            count,
+            in_flight,
             admission: Admission::default(),
             mailbox: address.recipient(),
         })
@@ -58,7 +69,7 @@ impl SubnetActor {
 
     fn take(&mut self, count: usize) -> Result<Vec<IpAddr>, Exhausted> {
         let addresses = self.space.take(count)?;
-        self.member.taken(addresses.len());
+        self.count.set(self.space.reserved());
         Ok(addresses)
     }
 
@@ -69,7 +80,7 @@ impl SubnetActor {
             Ok(addresses) => Granted {
                 pool: Arc::clone(&self.pool),
                 subnet: Some(target.id),
-                held: vec![Held { subnet: target, addresses, permit }],
+                held: vec![Held::new(target, addresses, permit)],
                 pool_permit: None,
                 request,
                 ask,
@@ -90,7 +101,44 @@ impl SubnetActor {
             let rest = usize::try_from(free).unwrap_or(share);
             self.take(if partial { rest } else { 0 })
         });
-        owed.give(Ok(Held { subnet, addresses: addresses.unwrap_or_default(), permit }));
+        owed.give(Ok(Held::new(subnet, addresses.unwrap_or_default(), permit)));
+    }
+
+    fn free(&mut self, held: &Held) {
+        for address in held.addresses() {
+            // What another flight holds here is not known to be free: it took the address for free
+            // before it was known that another instance had leased it.
+            let crossed = self.in_flight.as_ref().is_some_and(|all| all.is_crossed(*address));
+            if crossed {
+                self.doubt(*address);
+            } else {
+                self.space.release(*address);
+            }
+        }
+        self.count.returned(held.addresses().len(), self.space.reserved());
+    }
+
+    /// Takes over what the store says of addresses that nothing here has to do with.
+    fn learn(&mut self, message: Learn) {
+        let Learn { mut leased, mut free, watch, reply } = message;
+        let layout = &self.member.record.load().layout;
+        let mut again: Vec<IpAddr> =
+            leased.extract_if(.., |address| !watch.is_calm(*address)).collect();
+        again.extend(free.extract_if(.., |address| !watch.is_calm(*address)));
+        for address in leased {
+            self.space.occupy(address);
+        }
+        // The bits of what the layout never leases stay set.
+        for address in free.into_iter().filter(|address| layout.is_leasable(*address)) {
+            self.space.release(address);
+        }
+        self.count.set(self.space.reserved());
+        // Who asked may have gone away.
+        let _ = reply.send(again);
+    }
+
+    fn doubt(&self, address: IpAddr) {
+        self.directory.following.doubt(self.pool.id, self.member.record.load().id, address);
     }
 }
 
@@ -101,11 +149,8 @@ impl Handler<SubnetMessage> for SubnetActor {
         match message {
             SubnetMessage::Reserve(message) => self.reserve(*message),
             SubnetMessage::Hold(message) => self.hold(message),
-            SubnetMessage::Free(addresses) => {
-                for address in addresses {
-                    self.space.release(address);
-                }
-            }
+            SubnetMessage::Free(held) => self.free(&held),
+            SubnetMessage::Learn(message) => self.learn(message),
             SubnetMessage::Stop => context.stop(),
         }
     }

@@ -194,7 +194,9 @@ impl From<Failure> for Problem {
             Failure::KeyReused => {
                 (Code::KeyReused, Members::Field { field: "Idempotency-Key".into() }, None)
             }
-            Failure::Contended | Failure::AnsweredBefore => (Code::Contended, Members::None, None),
+            Failure::Contended | Failure::Outdated | Failure::AnsweredBefore => {
+                (Code::Contended, Members::None, None)
+            }
             Failure::Overloaded { .. } => (Code::Overloaded, Members::None, None),
             Failure::StoreUnavailable(fault) => {
                 (Code::StoreUnavailable, Members::None, Some(fault))

@@ -20,3 +20,4 @@ pub mod bitmap;
 
 pub mod invariant;
 pub mod replay;
+pub mod touched;

@@ -5,6 +5,7 @@
 //! changes go to the store and its writer.
 
 mod events;
+mod follower;
 mod leases;
 mod pools;
 mod reservations;
@@ -77,7 +78,13 @@ impl Ipam {
             Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), of_writer);
         let arbiters = Arbiters::start(settings.actor_threads);
         let shared = Shared { store, writer, clock, metrics };
+        // Before anything is loaded: what others commit from now on is news.
+        let heard =
+            if shared.store.is_shared() { Some(shared.store.log_end().await?) } else { None };
         let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
+        if let Some(position) = heard {
+            tokio::spawn(follower::follow(Arc::downgrade(&directory), position));
+        }
         let ipam = Self { directory, settings };
         tokio::spawn(ipam.clone().finish_deletions(unfinished));
         tokio::spawn(drop_idle(Arc::downgrade(&ipam.directory)));
@@ -86,6 +93,7 @@ impl Ipam {
 
     /// Takes no more changes and waits for the last commit.
     pub async fn stop(&self) {
+        self.directory.following.stop();
         self.shared().writer.stop().await;
     }
 

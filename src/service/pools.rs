@@ -11,6 +11,7 @@ use crate::domain::pool::{NewPool, Pool, PoolPatch};
 use crate::domain::resource::{PoolResource, to_json};
 use crate::domain::subnet::Usage;
 use crate::store::change::{Change, Effect};
+use crate::store::error::Refusal;
 use crate::store::query::List;
 use crate::store::writer::Verdict;
 
@@ -32,6 +33,8 @@ impl Ipam {
             };
             match self.shared().writer.commit(change).await {
                 Verdict::Done => Ok(answer),
+                // Its id is new: there is nothing else that it was decided on.
+                Verdict::Refused(Refusal::Stale) => Err(Failure::Contended),
                 verdict => Err(failure(verdict)),
             }
         })

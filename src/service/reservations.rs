@@ -1,6 +1,7 @@
 //! Reservations: asked of a pool or a subnet, read, listed, patched, released.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -12,11 +13,11 @@ use crate::actors::flight::{Release, event, failure, location};
 use crate::actors::handle::{Held, PoolHandle, PoolMessage, Reserve, SubnetMessage};
 use crate::domain::annotations::AnnotationsPatch;
 use crate::domain::event::{Event, Kind, Origin, Verb};
-use crate::domain::id::{ReservationId, SubnetId};
+use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::reservation::{Request, Reservation};
 use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
 use crate::domain::subnet::Subnet;
-use crate::limits::PATCH_ATTEMPTS_MAX;
+use crate::limits::{PATCH_ATTEMPTS_MAX, RESERVE_ATTEMPTS_MAX, RESERVE_PAUSE_MAX};
 use crate::store::change::{Change, Effect};
 use crate::store::error::Refusal;
 use crate::store::query::{List, Scope};
@@ -78,26 +79,76 @@ impl Ipam {
         request: Request,
         ask: Ask,
     ) -> Result<Answer, Failure> {
-        self.once(ask.key.clone(), async {
-            let (reply, answer) = oneshot::channel();
-            match scope {
-                Scope::Subnet(id) => {
-                    let (target, permit) = self.directory.admitted_to_subnet(id).await?;
-                    deleting(Kind::Pool, target.pool.id, target.pool.record.load().state)?;
-                    let mailbox = target.mailbox.clone();
-                    let message = Reserve { target, permit, request, ask, reply };
-                    mailbox.do_send(SubnetMessage::Reserve(Box::new(message)));
+        self.once(ask.key.clone(), self.reserve_decided(scope, request, ask)).await
+    }
+
+    /// Decides until nobody was quicker. What collides was not made, so nothing need live on when
+    /// the client goes away in between.
+    async fn reserve_decided(
+        &self,
+        scope: Scope,
+        request: Request,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        let is_shared = self.shared().store.is_shared();
+        let mut has_heard = false;
+        let mut pause = Duration::ZERO;
+        for _ in 0..RESERVE_ATTEMPTS_MAX {
+            let (pool, reserved) = self.reserve_once(scope, request.clone(), ask.clone()).await?;
+            match reserved {
+                // It may have met an address that another instance has taken: that is known now.
+                Err(Failure::Contended) => {
+                    if is_shared && !self.directory.following.catch_up().await {
+                        return Err(Failure::Contended);
+                    }
                 }
-                Scope::Pool(id) => {
-                    let (target, permit) = self.directory.admitted_to_pool(id).await?;
-                    let mailbox = target.mailbox.clone();
-                    let message = Reserve { target, permit, request, ask, reply };
-                    mailbox.do_send(PoolMessage::Reserve(Box::new(message)));
+                // The subnet or its pool was changed by another instance.
+                Err(Failure::Outdated) => match self.directory.refresh(pool).await {
+                    // Gone: the next attempt says what of it was asked for.
+                    Ok(()) | Err(Failure::NotFound { .. }) => {}
+                    Err(failure) => return Err(failure),
+                },
+                // Another instance may have given back what is missing.
+                Err(Failure::Exhausted { .. }) if is_shared && !has_heard => {
+                    has_heard = true;
+                    self.directory.following.catch_up().await;
+                    continue;
                 }
+                reserved => return reserved,
             }
-            answered(answer.await)
-        })
-        .await
+            tokio::time::sleep(pause).await;
+            pause = RESERVE_PAUSE_MAX.min(pause + Duration::from_millis(1));
+        }
+        Err(Failure::Contended)
+    }
+
+    /// Sends the request to the actor that is asked; answers with its pool.
+    async fn reserve_once(
+        &self,
+        scope: Scope,
+        request: Request,
+        ask: Ask,
+    ) -> Result<(PoolId, Result<Answer, Failure>), Failure> {
+        let (reply, answer) = oneshot::channel();
+        let pool = match scope {
+            Scope::Subnet(id) => {
+                let (target, permit) = self.directory.admitted_to_subnet(id).await?;
+                let pool = target.pool.id;
+                deleting(Kind::Pool, pool, target.pool.record.load().state)?;
+                let mailbox = target.mailbox.clone();
+                let message = Reserve { target, permit, request, ask, reply };
+                mailbox.do_send(SubnetMessage::Reserve(Box::new(message)));
+                pool
+            }
+            Scope::Pool(id) => {
+                let (target, permit) = self.directory.admitted_to_pool(id).await?;
+                let mailbox = target.mailbox.clone();
+                let message = Reserve { target, permit, request, ask, reply };
+                mailbox.do_send(PoolMessage::Reserve(Box::new(message)));
+                id
+            }
+        };
+        Ok((pool, answered(answer.await)))
     }
 
     /// # Errors
@@ -118,6 +169,8 @@ impl Ipam {
             Scope::Subnet(id) => self.directory.member(id).await?.0,
         };
         let page = self.shared().store.reservations(scope, list).await?;
+        let leases = page.items.iter().flat_map(|reservation| &reservation.leases);
+        let pool = self.directory.pool_with(pool.id, leases.map(|lease| lease.subnet)).await?;
         let last = page.items.last().map(|reservation| reservation.id.to_string());
         let item = |reservation| {
             let subnets = subnets_of(&pool, &reservation);
@@ -177,7 +230,7 @@ impl Ipam {
             );
             match answered(ended.await) {
                 // Somebody else was quicker: look again, also at the condition.
-                Err(Failure::Contended) => {}
+                Err(Failure::Outdated) => {}
                 ended => return ended,
             }
         }
@@ -203,7 +256,7 @@ impl Ipam {
                 let Some((subnet, permit)) = self.directory.try_admitted_to_subnet(id)? else {
                     continue 'again;
                 };
-                held.push(Held { subnet, addresses: addresses.clone(), permit });
+                held.push(Held::new(subnet, addresses.clone(), permit));
             }
             return Ok(held);
         }
@@ -213,7 +266,8 @@ impl Ipam {
     pub(super) async fn read_reservation(&self, id: ReservationId) -> Result<InContext, Failure> {
         let not_found = || Failure::not_found(Kind::Reservation, id);
         let reservation = self.shared().store.reservation(id).await?.ok_or_else(not_found)?;
-        let pool = match self.directory.pool(reservation.pool).await {
+        let subnets = reservation.leases.iter().map(|lease| lease.subnet);
+        let pool = match self.directory.pool_with(reservation.pool, subnets).await {
             // Deleted since it was read.
             Err(Failure::NotFound { .. }) => return Err(not_found()),
             pool => pool?,

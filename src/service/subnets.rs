@@ -42,6 +42,8 @@ impl Ipam {
     pub async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Listing, Failure> {
         let pool = self.directory.pool(pool).await?;
         let page = self.shared().store.subnets(pool.id, list).await?;
+        let ids = page.items.iter().map(|subnet| subnet.id);
+        let pool = self.directory.pool_with(pool.id, ids).await?;
         let members: Vec<Arc<Member>> =
             page.items.iter().filter_map(|subnet| pool.members.get(subnet.id)).collect();
         self.directory.count(&members).await?;

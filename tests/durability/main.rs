@@ -11,6 +11,7 @@ mod patience;
 mod siege;
 mod spread;
 mod support;
+mod two;
 mod wrapped;
 
 #[path = "../server/mod.rs"]

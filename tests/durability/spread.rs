@@ -73,3 +73,47 @@ pub async fn a_burst_on_small_subnets_gets_every_address(data: &Data) {
     server.stop();
     assert_clean(data);
 }
+
+/// Reservations gather from subnets that are brought to rest again and again: neither waits for the
+/// other until it has no patience left.
+#[tokio::test(flavor = "multi_thread")]
+async fn subnets_come_to_rest_while_reservations_gather() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut client = server.connect().await;
+    let pool = client.new_pool().await;
+    let mut subnets = Vec::new();
+    for net in 0..3 {
+        subnets.push(client.new_subnet(&pool, &format!("10.0.{net}.0/27")).await);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (mut client, path) = (server.connect().await, format!("/pools/{pool}/reservations"));
+        tasks.spawn(async move {
+            for count in [31, 1, 58, 32, 1, 40, 31, 55].repeat(3) {
+                let reserved = client.post(&path, &json!({ "count": count })).await;
+                if reserved.status == StatusCode::CREATED {
+                    let path = format!("/reservations/{}", reserved.id());
+                    assert_eq!(client.delete(&path).await.status, StatusCode::NO_CONTENT);
+                } else {
+                    assert_eq!(reserved.code(), "exhausted", "{}", reserved.body);
+                }
+            }
+        });
+    }
+    for (net, subnet) in subnets.into_iter().enumerate() {
+        let (mut client, path) = (server.connect().await, format!("/subnets/{subnet}"));
+        tasks.spawn(async move {
+            for last in [29, 30].repeat(40) {
+                let excluded = json!({ "excluded": [format!("10.0.{net}.{last}")] });
+                let patched = client.patch(&path, &excluded).await;
+                // Or a lease is in the way.
+                let is_done = patched.status == StatusCode::OK;
+                assert!(is_done || patched.status == StatusCode::CONFLICT, "{}", patched.body);
+            }
+        });
+    }
+    tasks.join_all().await;
+    server.stop();
+    assert_clean(data.path());
+}

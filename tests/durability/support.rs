@@ -121,6 +121,10 @@ impl Client {
         self.try_send(Method::POST, path, None, Some(body)).await.expect("an answer")
     }
 
+    pub async fn patch(&mut self, path: &str, body: &Value) -> Response {
+        self.try_send(Method::PATCH, path, None, Some(body)).await.expect("an answer")
+    }
+
     pub async fn delete(&mut self, path: &str) -> Response {
         self.try_send(Method::DELETE, path, None, None).await.expect("an answer")
     }

@@ -322,3 +322,60 @@ pub fn bson_binary(bytes: &[u8]) -> mongodb::bson::Bson {
         bytes: bytes.to_vec(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Verb;
+
+    fn of_size(kind: Kind, bytes: usize) -> Event {
+        let data = format!("\"{}\"", "x".repeat(bytes));
+        Event {
+            id: EventId::generate(),
+            kind,
+            verb: Verb::Created,
+            pool: PoolId::generate(),
+            subnet: None,
+            resource: String::new(),
+            origin: Origin::default(),
+            data: serde_json::value::RawValue::from_string(data).unwrap(),
+            before: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_so_many_events_and_so_many_bytes() {
+        let end = LogEnd { next_position: 7, last_at: Timestamp::UNIX_EPOCH };
+        let positions = |events: &[Event]| {
+            let (docs, after) = batches(events.iter(), end, Timestamp::MIN, &[0; 16]);
+            let of = |doc: &RawDocumentBuf, field| Fields(doc).integer(field).unwrap();
+            let found: Vec<_> = docs.iter().map(|d| (of(d, "_id"), of(d, "count"))).collect();
+            assert_eq!(after.next_position, 7 + events.len() as u64);
+            assert_eq!(after.last_at, Timestamp::UNIX_EPOCH, "time does not run backwards");
+            if let Some(last) = docs.last() {
+                assert_eq!(LogEnd::after(last).unwrap(), after);
+            }
+            found
+        };
+        let small = || of_size(Kind::Reservation, 1);
+        let most = BATCH_CHANGES_MAX as u64;
+        let many: Vec<Event> = (0..=BATCH_CHANGES_MAX).map(|_| small()).collect();
+        assert_eq!(positions(&[]), []);
+        assert_eq!(positions(&many), [(7, most), (7 + most, 1)]);
+        let large = || of_size(Kind::Reservation, BATCH_BYTES_MAX);
+        assert_eq!(positions(&[small(), large(), small()]), [(7, 1), (8, 1), (9, 1)]);
+    }
+
+    #[test]
+    fn only_rare_kinds_are_indexed() {
+        let kinds_of = |events: &[Event]| {
+            let (docs, _) = batches(events.iter(), LogEnd::EMPTY, Timestamp::MIN, &[0; 16]);
+            let kinds = docs[0].get_array("kinds").ok();
+            kinds.map(|kinds| kinds.into_iter().count()).unwrap_or_default()
+        };
+        let event = |kind| of_size(kind, 1);
+        assert_eq!(kinds_of(&[event(Kind::Reservation)]), 0);
+        assert_eq!(kinds_of(&[event(Kind::Pool), event(Kind::Reservation), event(Kind::Pool)]), 1);
+        assert_eq!(kinds_of(&[event(Kind::Lease), event(Kind::Subnet)]), 2);
+    }
+}
