@@ -178,8 +178,12 @@ impl World {
         });
         let start = |instance| {
             let store = Shared { common: Arc::clone(&common), instance };
-            let settings =
-                Settings { idempotency_kept: Duration::from_secs(3600), actor_threads: 1 };
+            let settings = Settings {
+                idempotency_kept: Duration::from_secs(3600),
+                audit_retention: Duration::from_secs(3600),
+                commit_timeout: Duration::from_secs(60),
+                actor_threads: 1,
+            };
             Ipam::start(Arc::new(store), Clock::System, Arc::new(Metrics::default()), settings)
         };
         let instances = [start(0).await.unwrap(), start(1).await.unwrap()];
