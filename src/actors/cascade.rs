@@ -105,7 +105,11 @@ async fn empty(
 
 fn remove(reservation: &Reservation, subnets: &[Subnet], origin: &Origin) -> Change {
     Change {
-        effect: Effect::DeleteReservation { id: reservation.id, revision: reservation.revision },
+        effect: Effect::DeleteReservation {
+            id: reservation.id,
+            revision: reservation.revision,
+            leases: reservation.leases.len(),
+        },
         event: reservation_event(Verb::Deleted, reservation, subnets, origin),
         answer: None,
     }

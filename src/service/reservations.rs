@@ -221,7 +221,8 @@ impl Ipam {
             ask.condition.check(revision)?;
             let held = self.held(&current.reservation).await?;
             let event = current.to_event(Verb::Deleted, ask.origin.clone());
-            let effect = Effect::DeleteReservation { id, revision };
+            let leases = current.reservation.leases.len();
+            let effect = Effect::DeleteReservation { id, revision, leases };
             let (reply, ended) = oneshot::channel();
             let mut release = Release::new(held, reply);
             self.shared().writer.submit(

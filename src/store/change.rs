@@ -78,6 +78,8 @@ pub enum Effect {
     DeleteReservation {
         id: ReservationId,
         revision: u64,
+        /// How many they are: a commit is bounded by it, and nothing depends on it.
+        leases: usize,
     },
     /// Replaces the annotations, revision and time of a lease; its reservation must have the
     /// revision `reservation_revision`, which is counted up.
@@ -99,6 +101,7 @@ impl Change {
     pub fn rows(&self) -> usize {
         let leases = match &self.effect {
             Effect::CreateReservation { reservation, .. } => reservation.leases.len(),
+            Effect::DeleteReservation { leases, .. } => *leases,
             Effect::DeleteLeases { leases, .. } => leases.len(),
             _ => 0,
         };

@@ -2,7 +2,6 @@
 //! clients notice nothing, and each soon knows what the other did.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,151 +12,63 @@ use ipam::actors::ask::{Answer, Ask, Condition};
 use ipam::actors::failure::Failure;
 use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
-use ipam::domain::event::LoggedEvent;
-use ipam::domain::id::{EventId, LeaseId, PoolId, ReservationId, SubnetId};
-use ipam::domain::lease::Lease;
-use ipam::domain::pool::{NewPool, Pool, PoolPatch};
-use ipam::domain::reservation::{Request, Reservation};
-use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetPatch};
+use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
+use ipam::domain::pool::{NewPool, PoolPatch};
+use ipam::domain::reservation::Request;
+use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetPatch};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
-use ipam::store::change::{Batch, Recorded, RequestKey};
+use ipam::store::change::{Batch, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
-use ipam::store::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use ipam::store::query::{EventQuery, News, Page, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::Value;
 
+use crate::wrapped::{Wrapped, WritePath};
+
 /// How long memory may differ from the store.
 const AGREE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the instances share: a store, and who committed which event.
+/// What the instances share beside the store: whose turn it is, and who committed which event.
+#[derive(Default)]
 struct Common {
-    store: Arc<SqliteStore>,
     /// Held over a commit.
     turn: tokio::sync::Mutex<()>,
     authors: Mutex<HashMap<EventId, usize>>,
 }
 
-/// The store as one instance sees it.
+/// How one instance writes to the store, and what it hears of the other.
 struct Shared {
     common: Arc<Common>,
     instance: usize,
 }
 
 #[async_trait]
-impl Store for Shared {
-    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
+impl WritePath for Shared {
+    async fn commit(
+        &self,
+        inner: &dyn Store,
+        batch: Arc<Batch>,
+    ) -> Result<Vec<Result<(), Refusal>>, CommitError> {
         let _turn = self.common.turn.lock().await;
         let ids = batch.changes.iter().map(|change| (change.event.id, self.instance));
         self.common.authors.lock().unwrap().extend(ids);
-        self.common.store.commit(batch).await
+        inner.commit(batch).await
     }
 
-    fn is_shared(&self) -> bool {
+    fn is_shared(&self, _inner: &dyn Store) -> bool {
         true
     }
 
-    async fn news(&self, after: u64) -> Result<News, Fault> {
+    async fn news(&self, inner: &dyn Store, after: u64) -> Result<News, Fault> {
         let query = EventQuery { after, limit: 100, ..EventQuery::default() };
-        let Page { items: mut events, more } = self.common.store.events(query).await?;
+        let Page { items: mut events, more } = inner.events(query).await?;
         let position = events.last().map_or(after, |event| event.position);
         let authors = self.common.authors.lock().unwrap();
         events.retain(|logged| authors.get(&logged.event.id) != Some(&self.instance));
         Ok(News { events, position, more })
-    }
-
-    async fn settle(&self, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
-        self.common.store.settle(batch).await
-    }
-
-    async fn forget_answers(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.common.store.forget_answers(before, limit).await
-    }
-
-    async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
-        self.common.store.pool(id).await
-    }
-
-    async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
-        self.common.store.pools(list).await
-    }
-
-    async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
-        self.common.store.subnet(id).await
-    }
-
-    async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
-        self.common.store.subnets(pool, list).await
-    }
-
-    async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
-        self.common.store.subnets_of(pool).await
-    }
-
-    async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
-        self.common.store.reservation(id).await
-    }
-
-    async fn reservations(
-        &self,
-        scope: Scope,
-        list: List<ReservationId>,
-    ) -> Result<Page<Reservation>, Fault> {
-        self.common.store.reservations(scope, list).await
-    }
-
-    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
-        self.common.store.lease(id).await
-    }
-
-    async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
-        self.common.store.leases(query).await
-    }
-
-    async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
-        self.common.store.leased_addresses(subnet).await
-    }
-
-    async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
-        self.common.store.lease_counts(subnets).await
-    }
-
-    async fn leased_among(
-        &self,
-        subnet: SubnetId,
-        addresses: Vec<IpAddr>,
-    ) -> Result<Vec<IpAddr>, Fault> {
-        self.common.store.leased_among(subnet, addresses).await
-    }
-
-    async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
-        self.common.store.events(query).await
-    }
-
-    async fn forget_events(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.common.store.forget_events(before, limit).await
-    }
-
-    async fn log_end(&self) -> Result<u64, Fault> {
-        self.common.store.log_end().await
-    }
-
-    async fn answer(
-        &self,
-        key: RequestKey,
-        since: jiff::Timestamp,
-    ) -> Result<Option<Recorded>, Fault> {
-        self.common.store.answer(key, since).await
-    }
-
-    async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
-        self.common.store.answers(after, limit).await
-    }
-
-    async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
-        self.common.store.unfinished_deletions().await
     }
 }
 
@@ -171,13 +82,11 @@ struct World {
 impl World {
     async fn new(data: &Path) -> Self {
         let store = Arc::new(SqliteStore::open(data).unwrap());
-        let common = Arc::new(Common {
-            store: Arc::clone(&store),
-            turn: tokio::sync::Mutex::default(),
-            authors: Mutex::default(),
-        });
+        let common = Arc::new(Common::default());
         let start = |instance| {
-            let store = Shared { common: Arc::clone(&common), instance };
+            let path = Shared { common: Arc::clone(&common), instance };
+            let inner = Arc::clone(&store) as Arc<dyn Store>;
+            let store = Wrapped { inner, path };
             let settings = Settings {
                 idempotency_kept: Duration::from_secs(3600),
                 audit_retention: Duration::from_secs(3600),

@@ -32,7 +32,17 @@ pub trait WritePath: Send + Sync + 'static {
         batch: Arc<Batch>,
     ) -> Result<Vec<Result<(), Refusal>>, CommitError>;
 
-    async fn settle(&self, inner: &dyn Store, batch: Arc<Batch>) -> Result<Vec<bool>, Fault>;
+    async fn settle(&self, inner: &dyn Store, batch: Arc<Batch>) -> Result<Vec<bool>, Fault> {
+        inner.settle(batch).await
+    }
+
+    fn is_shared(&self, inner: &dyn Store) -> bool {
+        inner.is_shared()
+    }
+
+    async fn news(&self, inner: &dyn Store, after: u64) -> Result<News, Fault> {
+        inner.news(after).await
+    }
 }
 
 #[async_trait]
@@ -114,7 +124,7 @@ impl<P: WritePath> Store for Wrapped<P> {
     }
 
     fn is_shared(&self) -> bool {
-        self.inner.is_shared()
+        self.path.is_shared(self.inner.as_ref())
     }
 
     async fn log_end(&self) -> Result<u64, Fault> {
@@ -122,7 +132,7 @@ impl<P: WritePath> Store for Wrapped<P> {
     }
 
     async fn news(&self, after: u64) -> Result<News, Fault> {
-        self.inner.news(after).await
+        self.path.news(self.inner.as_ref(), after).await
     }
 
     async fn answer(

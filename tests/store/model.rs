@@ -306,7 +306,7 @@ impl Model {
                 let leases = stored.leases.clone();
                 *stored = Reservation { leases, ..reservation.clone() };
             }
-            Effect::DeleteReservation { id, revision } => {
+            Effect::DeleteReservation { id, revision, .. } => {
                 expect(self.reserved(*id)?.revision == *revision)?;
                 self.reservations.remove(id);
             }

@@ -371,7 +371,9 @@ pub fn update_reservation(reservation: &Reservation) -> Change {
 
 pub fn delete_reservation(reservation: &Reservation) -> Change {
     let (id, revision) = (reservation.id, reservation.revision);
-    reservation_change(Effect::DeleteReservation { id, revision }, Verb::Deleted, reservation)
+    let leases = reservation.leases.len();
+    let effect = Effect::DeleteReservation { id, revision, leases };
+    reservation_change(effect, Verb::Deleted, reservation)
 }
 
 pub fn update_lease(lease: &Lease, reservation: &Reservation) -> Change {

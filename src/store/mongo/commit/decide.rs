@@ -76,7 +76,9 @@ impl Decision<'_> {
                 self.create_reservation(reservation, chosen_under)
             }
             Effect::UpdateReservation(reservation) => self.update_reservation(reservation),
-            Effect::DeleteReservation { id, revision } => self.delete_reservation(*id, *revision),
+            Effect::DeleteReservation { id, revision, .. } => {
+                self.delete_reservation(*id, *revision)
+            }
             Effect::UpdateLease { lease, reservation_revision } => {
                 self.update_lease(lease, *reservation_revision)
             }

@@ -118,7 +118,7 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
                 self.create_reservation(reservation, chosen_under)?;
             }
             Effect::UpdateReservation(reservation) => self.update_reservation(reservation)?,
-            Effect::DeleteReservation { id, revision } => {
+            Effect::DeleteReservation { id, revision, .. } => {
                 self.delete_reservation(*id, *revision)?;
             }
             Effect::UpdateLease { lease, reservation_revision } => {
