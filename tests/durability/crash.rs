@@ -15,7 +15,7 @@ pub async fn nothing_acknowledged_is_lost_by_a_crash(data: &Data) {
     for _ in 0..rounds {
         siege
             .round(server.address, async |dice, progress| {
-                progress.more(1).await;
+                progress.more(200).await;
                 dice.some_moment().await;
                 server.kill();
             })

@@ -34,6 +34,8 @@ async fn the_service_starts_without_it_and_works_once_it_is_there() {
     }
     let refused = client.post("/pools", &serde_json::json!({})).await;
     assert_eq!(refused.refused(), Some(Refused::NotMade));
+    // A body that nobody read ends its connection.
+    let mut client = server.connect().await;
     assert_eq!(client.get("/health/live").await.status, StatusCode::OK);
 
     set.restart(0).await;

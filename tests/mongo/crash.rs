@@ -10,7 +10,7 @@ use crate::support::{Server, assert_clean, fresh, with_commit_timeout};
 const ROUNDS: usize = 6;
 const CLIENTS: usize = 64;
 
-/// Kills the primary in each round; `wait_for_another` before it is started again.
+/// Kills the primary in each round, and starts it again.
 async fn killed_under_load(members: usize) {
     let mut set = ReplicaSet::start(members).await;
     let data = fresh(&set);
@@ -21,17 +21,17 @@ async fn killed_under_load(members: usize) {
     for round in 0..ROUNDS {
         let connected = siege
             .round(server.address, async |dice, progress| {
-                progress.more(1).await;
+                progress.more(300).await;
                 dice.some_moment().await;
                 let primary = set.primary().await;
                 set.kill(primary);
                 if members > 1 {
                     // The others go on without it.
                     set.primary().await;
-                    progress.more(50).await;
+                    progress.more(100).await;
                 }
                 set.restart(primary).await;
-                progress.more(50).await;
+                progress.more(100).await;
                 refused += progress.refused.load(Ordering::Relaxed);
             })
             .await;
