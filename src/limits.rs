@@ -72,6 +72,10 @@ pub const STORE_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 pub const STORE_READ_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long making what is missing in the database may take; an index of much takes its time.
 pub const STORE_PREPARE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+/// Reads by key that run at once, and the keys in one of them; further ones wait to be gathered.
+pub const STORE_GATHERED_READS_MAX: usize = 2;
+pub const STORE_GATHERED_KEYS_MAX: usize = 256;
+pub const STORE_GATHERED_WAITING_MAX: usize = 1024;
 /// Connections to one database server.
 pub const STORE_CONNECTIONS_MAX: u32 = 64;
 /// Bytes that the document of one reservation may grow to by patches.

@@ -1,5 +1,6 @@
 //! The driver's errors: what of them matters here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
@@ -17,6 +18,9 @@ pub enum ReadError {
     Malformed(#[from] Malformed),
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// Of a read that others wanted, too.
+    #[error("{0}")]
+    Shared(Arc<ReadError>),
 }
 
 impl ReadError {

@@ -8,6 +8,7 @@ mod commit;
 mod connect;
 mod documents;
 mod faults;
+mod gather;
 mod instances;
 mod layout;
 mod log;
@@ -38,12 +39,15 @@ use super::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
 use commit::Committer;
 pub use connect::{MongoOpenError, MongoSettings};
 use faults::ReadError;
+use gather::Gather;
 use instances::{Instance, Whose};
 use log::Log;
 
 /// A database, and this instance in it.
 struct MongoStore {
     db: Database,
+    reservations: Gather<ReservationId, Reservation>,
+    answers: Gather<String, Recorded>,
     /// None when the store is only read.
     writing: Option<Writing>,
 }
@@ -80,7 +84,7 @@ pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenE
     let signs_of_life = instance.give_signs_of_life(&db);
     let committer = Mutex::new(Committer::new(db.clone(), instance.clone(), session));
     let writing = Some(Writing { committer, instance, signs_of_life });
-    Ok(Arc::new(MongoStore { db, writing }))
+    Ok(Arc::new(MongoStore::new(db, writing)))
 }
 
 /// Connects to the database to read only, as an audit does: nothing in it is changed.
@@ -90,7 +94,7 @@ pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenE
 pub async fn open_to_read(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
     let db = connect::connect(settings).await?;
     in_time(layout::verify(&db, settings)).await?;
-    Ok(Arc::new(MongoStore { db, writing: None }))
+    Ok(Arc::new(MongoStore::new(db, None)))
 }
 
 /// Indexes of a large database take their time; a server that does not answer shall not.
@@ -104,6 +108,14 @@ async fn in_time<T>(
 }
 
 impl MongoStore {
+    fn new(db: Database, writing: Option<Writing>) -> Self {
+        let (of_reservations, of_answers) = (db.clone(), db.clone());
+        let reservations = move |ids| read::reservations_by_id(of_reservations.clone(), ids);
+        let answers = move |keys| read::answers_by_key(of_answers.clone(), keys);
+        let (reservations, answers) = (Gather::new(reservations), Gather::new(answers));
+        Self { db, reservations, answers, writing }
+    }
+
     async fn read<T>(
         &self,
         what: &'static str,
@@ -156,7 +168,7 @@ impl Store for MongoStore {
     }
 
     async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
-        self.read("reading a reservation", read::reservation(&self.db, id)).await
+        self.read("reading a reservation", self.reservations.get(id)).await
     }
 
     async fn reservations(
@@ -168,7 +180,9 @@ impl Store for MongoStore {
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
-        self.read("reading a lease", read::lease(&self.db, id)).await
+        let reservation = self.read("reading a lease", self.reservations.get(id.reservation));
+        let leases = reservation.await?.map(|reservation| reservation.leases).unwrap_or_default();
+        Ok(leases.into_iter().find(|lease| lease.id == id))
     }
 
     async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
@@ -218,8 +232,8 @@ impl Store for MongoStore {
     }
 
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {
-        let read = read::answer(&self.db, &key.key, since);
-        self.read("looking for a recorded answer", read).await
+        let found = self.read("looking for a recorded answer", self.answers.get(key.key)).await?;
+        Ok(found.filter(|recorded| recorded.at >= since))
     }
 
     async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {

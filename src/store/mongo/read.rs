@@ -14,7 +14,7 @@ use mongodb::{Collection, Database};
 
 use crate::domain::address::to_key;
 use crate::domain::annotations::Label;
-use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::lease::{Lease, LeaseKey};
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
@@ -147,8 +147,19 @@ pub async fn subnets_of(db: &Database, pool: PoolId) -> Read<Vec<Subnet>> {
     all(db, SUBNETS, doc! { "pool": bson_binary(pool.as_bytes()) }, documents::subnet).await
 }
 
-pub async fn reservation(db: &Database, id: ReservationId) -> Read<Option<Reservation>> {
-    one(db, RESERVATIONS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::reservation).await
+/// Some reservations by their ids.
+pub async fn reservations_by_id(
+    db: Database,
+    ids: Vec<ReservationId>,
+) -> Read<HashMap<ReservationId, Reservation>> {
+    let ids: Vec<Bson> = ids.iter().map(|id| bson_binary(id.as_bytes())).collect();
+    let mut found = collection(&db, RESERVATIONS).find(doc! { "_id": { "$in": ids } }).await?;
+    let mut items = HashMap::new();
+    while found.advance().await? {
+        let reservation = documents::reservation(found.current())?;
+        items.insert(reservation.id, reservation);
+    }
+    Ok(items)
 }
 
 pub async fn reservations(
@@ -165,12 +176,6 @@ pub async fn reservations(
     let select = select.carrying(&list.labels);
     let select = select.after(list.after.map(|id| bson_binary(id.as_bytes())));
     select.page(db, RESERVATIONS, list.limit, documents::reservation).await
-}
-
-pub async fn lease(db: &Database, id: LeaseId) -> Read<Option<Lease>> {
-    let reservation = reservation(db, id.reservation).await?;
-    let leases = reservation.map(|reservation| reservation.leases).unwrap_or_default();
-    Ok(leases.into_iter().find(|lease| lease.id == id))
 }
 
 /// Walks the reservations that can hold what is asked for, in order, and keeps the leases that are.
@@ -309,9 +314,15 @@ pub async fn lease_counts(db: &Database, subnets: Vec<SubnetId>) -> Read<HashMap
     stream::iter(subnets).map(count).buffer_unordered(COUNTS_AT_ONCE).try_collect().await
 }
 
-pub async fn answer(db: &Database, key: &str, since: Timestamp) -> Read<Option<Recorded>> {
-    let filter = doc! { "_id": key, "at": { "$gte": since.as_microsecond() } };
-    one(db, IDEMPOTENCY, filter, documents::answer).await
+/// Some recorded answers by the keys of their requests, however old.
+pub async fn answers_by_key(db: Database, keys: Vec<String>) -> Read<HashMap<String, Recorded>> {
+    let mut found = collection(&db, IDEMPOTENCY).find(doc! { "_id": { "$in": keys } }).await?;
+    let mut items = HashMap::new();
+    while found.advance().await? {
+        let answer = documents::answer(found.current())?;
+        items.insert(answer.request.key.clone(), answer);
+    }
+    Ok(items)
 }
 
 pub async fn answers(db: &Database, after: Option<String>, limit: usize) -> Read<Page<Recorded>> {
