@@ -210,6 +210,15 @@ fn a_mongodb_that_is_away_is_waited_for_until_a_signal() {
         answer = ready();
     }
     assert!(!answer.contains("secret"), "{answer}");
+    // A connection outlives the refusal of a request with a body.
+    let mut kept = TcpStream::connect(&server.address).unwrap();
+    let post = "POST /pools HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let get = "GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    write!(kept, "{post}{get}").unwrap();
+    let mut answers = String::new();
+    kept.read_to_string(&mut answers).unwrap();
+    let of_get = answers.find("HTTP/1.1 200").unwrap_or_else(|| panic!("{answers}"));
+    assert!(answers[..of_get].contains("store_unavailable"), "{answers}");
     server.signal("TERM");
     assert!(server.child.wait().unwrap().success());
     let mut logged = String::new();

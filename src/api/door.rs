@@ -9,7 +9,10 @@ use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use arc_swap::ArcSwap;
+use futures_util::StreamExt;
+use futures_util::future::{Either, LocalBoxFuture};
 
+use crate::limits::BODY_BYTES_MAX;
 use crate::service::Ipam;
 
 use super::error::{Code, Problem};
@@ -69,16 +72,29 @@ impl Deref for Service {
 
 impl FromRequest for Service {
     type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+    type Future =
+        Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let door = request.app_data::<Data<Door>>();
-        let ipam = door.and_then(|door| door.ipam()).cloned();
-        ready(
-            ipam.map(Self).ok_or_else(|| {
-                Problem::new(Code::StoreUnavailable, "the service waits for its store")
-            }),
-        )
+        if let Some(ipam) = door.and_then(|door| door.ipam()) {
+            return Either::Left(ready(Ok(Self(ipam.clone()))));
+        }
+        let body = payload.take();
+        Either::Right(Box::pin(async move {
+            pass_over(body).await;
+            Err(Problem::new(Code::StoreUnavailable, "the service waits for its store"))
+        }))
+    }
+}
+
+/// Reads a body that nobody wants. When it is left unread, the connection closes after the answer,
+/// and whoever keeps it for the next request takes that for a failure of its own.
+async fn pass_over(mut body: Payload) {
+    let mut left = BODY_BYTES_MAX;
+    while let Some(Ok(chunk)) = body.next().await {
+        let Some(after) = left.checked_sub(chunk.len()) else { return };
+        left = after;
     }
 }
 

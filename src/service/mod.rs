@@ -102,7 +102,7 @@ impl Ipam {
     /// # Errors
     /// [`Failure::StoreUnavailable`] or [`Failure::Overloaded`].
     pub async fn ready(&self) -> Result<(), Failure> {
-        self.shared().store.pool(PoolId::MIN).await?;
+        in_time(READY_WITHIN, self.shared().store.pool(PoolId::MIN)).await?;
         tokio::time::timeout(READY_WITHIN, self.shared().writer.fence())
             .await
             .map_err(|_| Failure::Overloaded { what: "writer" })??;
@@ -150,7 +150,8 @@ impl Ipam {
     async fn replay(&self, key: &RequestKey) -> Result<Option<Answer>, Failure> {
         let kept = jiff::SignedDuration::try_from(self.settings.idempotency_kept);
         let since = self.shared().clock.now() - kept.unwrap_or_default();
-        let Some(recorded) = self.shared().store.answer(key.clone(), since).await? else {
+        let recorded = self.shared().store.answer(key.clone(), since);
+        let Some(recorded) = in_time(self.settings.commit_timeout, recorded).await? else {
             return Ok(None);
         };
         if recorded.request.fingerprint != key.fingerprint {
@@ -199,7 +200,16 @@ impl Ipam {
     }
 }
 
-/// How long `/health/ready` waits for the writer.
+/// A read that a client waits for, who was promised an answer by then.
+async fn in_time<T>(
+    patience: Duration,
+    read: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let late = |_| Err(Fault::new("reading", "the store does not answer"));
+    tokio::time::timeout(patience, read).await.unwrap_or_else(late)
+}
+
+/// How long `/health/ready` waits for the store, and then for the writer.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// What comes back on a reply. An actor that died owing it leaves the outcome unknown.
