@@ -275,7 +275,7 @@ impl Member {
             command.arg("--logpath").arg(self.files.join("log"));
             command.args(["--port", &self.port.number.to_string(), "--bind_ip", "127.0.0.1"]);
             command.args(["--nounixsocket", "--logappend", "--oplogSize", "256"]);
-            command.args(["--wiredTigerCacheSizeGB", "0.25"]);
+            command.args(["--wiredTigerCacheSizeGB", "1"]);
             command.args(["--setParameter", "enableTestCommands=1"]);
             command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
             command.args(&self.options);
