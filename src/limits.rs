@@ -70,8 +70,10 @@ pub const READ_QUEUE_MAX: usize = 1024;
 pub const STORE_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a read of the database may take.
 pub const STORE_READ_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long making what is missing in the database may take; an index of much takes its time.
-pub const STORE_PREPARE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long a read of the database may take that goes through all of a subnet.
+pub const STORE_SCAN_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long making what is missing in the database may take before it is said that one waits.
+pub const STORE_PREPARE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Reads by key that run at once, and the keys in one of them; further ones wait to be gathered.
 pub const STORE_GATHERED_READS_MAX: usize = 2;
 pub const STORE_GATHERED_KEYS_MAX: usize = 256;

@@ -50,7 +50,7 @@ pub enum MongoOpenError {
 impl MongoSettings {
     /// The sentence for an error of the driver, without the password.
     pub fn describe(&self, error: &Error) -> MongoOpenError {
-        let text = self.cleansed(&error.to_string());
+        let text = self.cleansed(&error.kind.to_string());
         let Self { database, .. } = self;
         match (error.kind.as_ref(), code(error)) {
             (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => {
@@ -72,25 +72,43 @@ impl MongoSettings {
         }
     }
 
-    /// A text of the driver's without what the connection string says before its `@`.
+    /// A text of the driver's without what is secret in the connection string: all before its `@`,
+    /// and the values of options that hold a password.
     pub fn cleansed(&self, text: &str) -> String {
-        let Some(secret) = self.credentials() else { return text.to_owned() };
-        let mut cleansed = text.replace(secret, "***");
-        if let Some((_, password)) = secret.split_once(':')
-            && !password.is_empty()
-        {
-            cleansed = cleansed.replace(password, "***");
-        }
-        cleansed
+        self.secrets().iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
     }
 
-    fn credentials(&self) -> Option<&str> {
-        let (_, rest) = self.uri.split_once("://")?;
-        let authority = rest.split(['/', '?']).next()?;
+    /// The longest first, since one may be part of another.
+    fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        let Some((_, rest)) = self.uri.split_once("://") else { return secrets };
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
         // A password that was not escaped may hold an `@` or a `/`.
-        let end = authority.rfind('@').or_else(|| rest.rfind('@'))?;
-        rest.get(..end)
+        let end = authority.rfind('@').or_else(|| rest.rfind('@'));
+        if let Some(credentials) = end.and_then(|end| rest.get(..end)) {
+            secrets.push(credentials.to_owned());
+            secrets.extend(credentials.split_once(':').map(|(_, password)| password.to_owned()));
+        }
+        let options = rest.split_once('?').map(|(_, options)| options).unwrap_or_default();
+        for (name, value) in form_urlencoded::parse(options.as_bytes()) {
+            if name.to_ascii_lowercase().contains("password") {
+                secrets.push(value.into_owned());
+            }
+        }
+        let spelt: Vec<String> = secrets.iter().map(|secret| decoded(secret)).collect();
+        secrets.extend(spelt);
+        secrets.retain(|secret| !secret.is_empty());
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
     }
+}
+
+/// Without the escapes that a connection string needs.
+fn decoded(text: &str) -> String {
+    // A plus sign is one here, and a space in a form.
+    let text = text.replace('+', "%2B");
+    let pairs = form_urlencoded::parse(text.as_bytes());
+    pairs.map(|(name, _)| name.into_owned()).next().unwrap_or_default()
 }
 
 const UNAUTHORIZED: i32 = 13;
@@ -101,10 +119,13 @@ const NOT_PRIMARY_NO_SECONDARY_OK: i32 = 13435;
 /// A client for the database, which was found to be there and to do.
 ///
 /// # Errors
-/// [`MongoOpenError`]; within about [`STORE_CONNECT_WAIT_MAX`].
+/// [`MongoOpenError`]; within some times [`STORE_CONNECT_WAIT_MAX`].
 pub async fn connect(settings: &MongoSettings) -> Result<Database, MongoOpenError> {
     let describe = |error: Error| settings.describe(&error);
-    let mut options = ClientOptions::parse(&settings.uri).await.map_err(describe)?;
+    // A `mongodb+srv` name is looked up.
+    let parsed = tokio::time::timeout(STORE_CONNECT_WAIT_MAX, ClientOptions::parse(&settings.uri));
+    let late = || MongoOpenError::Unavailable("its name cannot be looked up in time".to_owned());
+    let mut options = parsed.await.map_err(|_| late())?.map_err(describe)?;
     options.app_name = Some("ipam".to_owned());
     // What is answered is on the disks of a majority, and so is what is read: no failover takes it
     // back.
@@ -126,30 +147,41 @@ pub async fn connect(settings: &MongoSettings) -> Result<Database, MongoOpenErro
         .await
         .map_err(|_| MongoOpenError::Unavailable(format!("{hosts} does not answer")))?
         .map_err(describe)?;
-    will_do(&hello, &hosts, direct).map_err(MongoOpenError::Unsuitable)?;
+    will_do(&hello, &hosts, direct)?;
     Ok(client.database(&settings.database))
 }
 
 /// Whether a server that says this of itself will do.
-fn will_do(hello: &Document, hosts: &str, direct: bool) -> Result<(), String> {
+fn will_do(hello: &Document, hosts: &str, direct: bool) -> Result<(), MongoOpenError> {
+    let is = |field: &str| hello.get_bool(field).unwrap_or_default();
+    let unsuitable = |why: String| Err(MongoOpenError::Unsuitable(why));
     let version = hello.get_i32("maxWireVersion").map_or(0, i64::from);
     if version < WIRE_VERSION_MIN {
-        return Err(format!(
+        return unsuitable(format!(
             "MongoDB at {hosts} is too old (wire version {version}): version 6.0 or newer is needed"
         ));
     }
+    if is("isreplicaset") {
+        return Err(MongoOpenError::Unavailable(format!(
+            "{hosts} belongs to a replica set that is not initiated: run rs.initiate() on it once"
+        )));
+    }
     let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
     if !sharded && !hello.contains_key("setName") {
-        return Err(format!(
+        return unsuitable(format!(
             "MongoDB at {hosts} is a standalone server, which has no transactions: start it with \
              --replSet rs0 and run rs.initiate() on it once, and it is a replica set of one member"
         ));
     }
-    if direct && hello.get_bool("isWritablePrimary").is_ok_and(|primary| !primary) {
-        return Err(format!(
-            "MongoDB at {hosts} is a secondary, which takes no writes, and the connection string \
-             says directConnection=true: leave that out, or name the primary"
-        ));
+    if direct && !sharded && !is("isWritablePrimary") {
+        // A member that has just started is a secondary until it is elected.
+        return match hello.get_str("primary") {
+            Err(_) => Err(MongoOpenError::Unavailable(format!("{hosts} has no primary yet"))),
+            Ok(primary) => unsuitable(format!(
+                "MongoDB at {hosts} is a secondary, which takes no writes, and the connection \
+                 string says directConnection=true: leave that out, or name the primary, {primary}"
+            )),
+        };
     }
     Ok(())
 }
@@ -164,17 +196,28 @@ mod tests {
 
     #[test]
     fn servers_that_will_not_do_are_told_what_to_do() {
+        let unsuitable = |hello: &Document, direct| match will_do(hello, "h:1", direct) {
+            Err(MongoOpenError::Unsuitable(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let passing = |hello: &Document, direct| {
+            matches!(will_do(hello, "h:1", direct), Err(MongoOpenError::Unavailable(_)))
+        };
         let mut hello = doc! { "maxWireVersion": 17, "isWritablePrimary": true };
-        assert!(will_do(&hello, "h:1", false).unwrap_err().contains("--replSet"));
+        assert!(unsuitable(&hello, false).contains("--replSet"));
         hello.insert("setName", "rs0");
-        assert_eq!(will_do(&hello, "h:1", false), Ok(()));
+        assert!(will_do(&hello, "h:1", false).is_ok());
         hello.insert("maxWireVersion", 13);
-        assert!(will_do(&hello, "h:1", false).unwrap_err().contains("too old"));
+        assert!(unsuitable(&hello, false).contains("too old"));
         let mongos = doc! { "maxWireVersion": 21, "msg": "isdbgrid" };
-        assert_eq!(will_do(&mongos, "h:1", false), Ok(()));
-        let secondary = doc! { "maxWireVersion": 17, "setName": "rs0", "isWritablePrimary": false };
-        assert!(will_do(&secondary, "h:1", true).unwrap_err().contains("directConnection"));
-        assert_eq!(will_do(&secondary, "h:1", false), Ok(()));
+        assert!(will_do(&mongos, "h:1", true).is_ok());
+        let mut secondary =
+            doc! { "maxWireVersion": 17, "setName": "rs0", "isWritablePrimary": false };
+        assert!(passing(&secondary, true));
+        assert!(will_do(&secondary, "h:1", false).is_ok());
+        secondary.insert("primary", "h:2");
+        assert!(unsuitable(&secondary, true).contains("directConnection"));
+        assert!(passing(&doc! { "maxWireVersion": 17, "isreplicaset": true }, true));
     }
 
     #[test]
@@ -183,6 +226,8 @@ mod tests {
             "mongodb://user:s3cret@host:1/db?replicaSet=rs0",
             "mongodb://user:s3cret@host",
             "mongodb+srv://user:s3cret@host/",
+            "mongodb://user:s%33cret@host/",
+            "mongodb://host/?tlsCertificateKeyFilePassword=s3cret&tls=true",
         ] {
             let settings = settings(uri);
             let quoted = settings.cleansed(&format!("cannot parse {uri}; s3cret is wrong"));

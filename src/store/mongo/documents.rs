@@ -12,7 +12,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use mongodb::bson::raw::{CStr, cstr};
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{RawArray, RawArrayBuf, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf};
+use mongodb::bson::{
+    Binary, Bson, RawArray, RawArrayBuf, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf,
+};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +58,11 @@ pub struct Malformed {
 
 pub fn binary(bytes: &[u8]) -> RawBsonRef<'_> {
     RawBsonRef::Binary(RawBinaryRef { subtype: BinarySubtype::Generic, bytes })
+}
+
+/// Bytes, for a query.
+pub fn bson_binary(bytes: &[u8]) -> Bson {
+    Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() })
 }
 
 pub fn integer(number: u64) -> i64 {
@@ -166,12 +173,9 @@ pub fn of_reservation(reservation: &Reservation) -> RawDocumentBuf {
 
 /// The subnets that a reservation holds addresses of, each once.
 pub fn subnets_of(subnets: impl Iterator<Item = SubnetId>) -> RawArrayBuf {
-    let mut distinct: Vec<SubnetId> = Vec::new();
-    for subnet in subnets {
-        if distinct.last() != Some(&subnet) && !distinct.contains(&subnet) {
-            distinct.push(subnet);
-        }
-    }
+    let mut distinct: Vec<SubnetId> = subnets.collect();
+    distinct.sort_unstable();
+    distinct.dedup();
     binaries(distinct.iter().map(|subnet| subnet.as_bytes().as_slice()))
 }
 

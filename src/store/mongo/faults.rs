@@ -12,7 +12,7 @@ use super::documents::Malformed;
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("{0}")]
+    #[error("{}", .0.kind)]
     Driver(#[from] Error),
     #[error("{0}")]
     Malformed(#[from] Malformed),

@@ -96,35 +96,40 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future::join_all;
-    use tokio::sync::Notify;
 
     use super::*;
 
     #[tokio::test]
     async fn what_comes_while_reads_run_is_read_at_once() {
-        let (reads, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (reads, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let (counted, gate) = (Arc::clone(&reads), Arc::clone(&go));
-        let gather = Gather::new(move |keys: Vec<usize>| {
+        let gather = Arc::new(Gather::new(move |keys: Vec<usize>| {
             counted.fetch_add(1, Ordering::SeqCst);
             let gate = Arc::clone(&gate);
             async move {
-                gate.notified().await;
-                gate.notify_one();
+                drop(gate.acquire().await);
                 Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect())
             }
-        });
-        let asking = join_all((0..100).map(|key| gather.get(key / 2)));
-        let (answers, ()) = tokio::join!(asking, async {
-            while reads.load(Ordering::SeqCst) < STORE_GATHERED_READS_MAX {
+        }));
+        let ask = |key| {
+            let gather = Arc::clone(&gather);
+            tokio::spawn(async move { gather.get(key).await })
+        };
+        // As many as run at once, one key each; then many more, which have to wait.
+        let mut asked = Vec::new();
+        for running in 1..=STORE_GATHERED_READS_MAX {
+            asked.push((running, ask(running)));
+            while reads.load(Ordering::SeqCst) < running {
                 tokio::task::yield_now().await;
             }
-            go.notify_one();
-        });
-        for (place, answer) in answers.into_iter().enumerate() {
-            let key = place / 2;
-            assert_eq!(answer.unwrap(), (key % 2 == 0).then_some(key * 10));
         }
-        assert!(reads.load(Ordering::SeqCst) <= STORE_GATHERED_READS_MAX + 1);
+        asked.extend((0..100).map(|place| (place / 2, ask(place / 2))));
+        tokio::task::yield_now().await;
+        go.add_permits(1);
+        for (key, answer) in asked {
+            assert_eq!(answer.await.unwrap().unwrap(), (key % 2 == 0).then_some(key * 10));
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), STORE_GATHERED_READS_MAX + 1);
     }
 
     #[tokio::test]

@@ -16,12 +16,15 @@ use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::error::Error;
 use mongodb::{ClientSession, Database};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::layout::INSTANCES;
 
 /// How often an instance says that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// How long saying it may take.
+const SIGN_WAIT_MAX: Duration = Duration::from_secs(2);
 /// One that has not said so for this long counts as dead; by the server's clock.
 const DEAD_AFTER_MS: i64 = 3_000;
 /// After this long nobody remembers a dead one.
@@ -77,7 +80,7 @@ impl Instance {
             loop {
                 tokio::time::sleep(SIGN_OF_LIFE).await;
                 // Who takes it for dead meanwhile has a batch tried again, nothing else.
-                let _ = instance.say_so(&db).await;
+                let _ = timeout(SIGN_WAIT_MAX, instance.say_so(&db)).await;
             }
         };
         tokio::spawn(signs).abort_handle()

@@ -5,7 +5,7 @@
 //! every reservation, so each says which question it answers.
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::{IndexOptions, ReturnDocument};
+use mongodb::options::{Hint, IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
 
 use super::connect::{MongoOpenError, MongoSettings};
@@ -90,6 +90,11 @@ const INDEXES: &[Index] = &[
     index(EVENTS,       BY_TIME,        &["at", "_id"],               None),
     index(IDEMPOTENCY,  BY_TIME,        &["at", "_id"],               None),
 ];
+
+/// The index to use, where the planner need not guess.
+pub fn by_name(index: &str) -> Hint {
+    Hint::Name(index.to_owned())
+}
 
 impl Index {
     fn model(&self) -> IndexModel {

@@ -16,14 +16,14 @@ use crate::domain::id::{EventId, PoolId, SubnetId};
 use crate::limits::BATCH_CHANGES_MAX;
 use crate::store::query::{EventQuery, News, Page};
 
-use super::documents::{Fields, Malformed, binary, documents, integer};
+use super::documents::{Fields, Malformed, binary, bson_binary, documents, integer};
 use super::faults::ReadError;
-use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS};
+use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS, by_name};
 
 /// Bytes of events in one document, unless a single one is larger.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Batches that are looked through at once for news.
-const NEWS_BATCHES: i64 = 32;
+const NEWS_BATCHES: i64 = 16;
 
 /// The end of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,8 @@ impl Log {
             first = first.max(self.first_position_at(since).await?);
         }
         let mut positions = doc! { "$gte": integer(first) };
-        // A batch holds so many events at most, so the first one that counts begins after this.
+        // A batch holds so many events at most, also those of earlier versions, so the first one that
+        // counts begins after this.
         let mut ids = doc! { "$gt": integer(first.saturating_sub(BATCH_CHANGES_MAX as u64 + 1)) };
         if let Some(until) = query.until {
             let end = integer(self.first_position_at(until).await?);
@@ -309,18 +310,6 @@ impl Log {
         }
         Ok(count)
     }
-}
-
-pub fn by_name(index: &str) -> mongodb::options::Hint {
-    mongodb::options::Hint::Name(index.to_owned())
-}
-
-/// Bytes, for a query.
-pub fn bson_binary(bytes: &[u8]) -> mongodb::bson::Bson {
-    mongodb::bson::Bson::Binary(mongodb::bson::Binary {
-        subtype: mongodb::bson::spec::BinarySubtype::Generic,
-        bytes: bytes.to_vec(),
-    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod read;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ use crate::domain::lease::Lease;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
-use crate::limits::STORE_READ_WAIT_MAX;
+use crate::limits::{STORE_PREPARE_WAIT_MAX, STORE_READ_WAIT_MAX, STORE_SCAN_WAIT_MAX};
 
 use super::Store;
 use super::change::{Batch, Recorded, RequestKey};
@@ -97,14 +98,12 @@ pub async fn open_to_read(settings: &MongoSettings) -> Result<Arc<dyn Store>, Mo
     Ok(Arc::new(MongoStore::new(db, None)))
 }
 
-/// Indexes of a large database take their time; a server that does not answer shall not.
+/// An index that is being built goes on being built, and the next attempt waits for it.
 async fn in_time<T>(
     opening: impl Future<Output = Result<T, MongoOpenError>>,
 ) -> Result<T, MongoOpenError> {
     let late = || MongoOpenError::Unavailable("it does not answer".to_owned());
-    tokio::time::timeout(crate::limits::STORE_PREPARE_WAIT_MAX, opening)
-        .await
-        .unwrap_or_else(|_| Err(late()))
+    tokio::time::timeout(STORE_PREPARE_WAIT_MAX, opening).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl MongoStore {
@@ -121,10 +120,26 @@ impl MongoStore {
         what: &'static str,
         read: impl Future<Output = Result<T, ReadError>> + Send,
     ) -> Result<T, Fault> {
-        let answer = tokio::time::timeout(STORE_READ_WAIT_MAX, read).await;
-        answer
-            .unwrap_or(Err(ReadError::TimedOut(STORE_READ_WAIT_MAX)))
-            .map_err(|error| error.into_fault(what))
+        self.within(STORE_READ_WAIT_MAX, what, read).await
+    }
+
+    async fn within<T>(
+        &self,
+        most: Duration,
+        what: &'static str,
+        read: impl Future<Output = Result<T, ReadError>> + Send,
+    ) -> Result<T, Fault> {
+        let answer = tokio::time::timeout(most, read).await;
+        answer.unwrap_or(Err(ReadError::TimedOut(most))).map_err(|error| error.into_fault(what))
+    }
+
+    /// A read that is linear in what a subnet holds.
+    async fn scan<T>(
+        &self,
+        what: &'static str,
+        read: impl Future<Output = Result<T, ReadError>> + Send,
+    ) -> Result<T, Fault> {
+        self.within(STORE_SCAN_WAIT_MAX, what, read).await
     }
 
     fn writing(&self, what: &'static str) -> Result<&Writing, Fault> {
@@ -191,11 +206,11 @@ impl Store for MongoStore {
 
     async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
         let read = read::leased_addresses(&self.db, subnet);
-        self.read("reading the leased addresses of a subnet", read).await
+        self.scan("reading the leased addresses of a subnet", read).await
     }
 
     async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
-        self.read("counting leases", read::lease_counts(&self.db, subnets)).await
+        self.scan("counting leases", read::lease_counts(&self.db, subnets)).await
     }
 
     async fn leased_among(

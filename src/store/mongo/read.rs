@@ -4,7 +4,7 @@
 //! without filters is a range scan of an index. With filters it walks the entries of the first one
 //! in order of id and checks the others on each document: linear in the entries of that label.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -22,13 +22,14 @@ use crate::domain::subnet::Subnet;
 use crate::store::change::Recorded;
 use crate::store::query::{LeaseQuery, List, Page, Scope};
 
-use super::documents::{self, Fields, Malformed, key_bounds, key_bytes, label_digest, lease_key};
+use super::documents::{
+    self, Fields, Malformed, bson_binary, key_bounds, key_bytes, label_digest, lease_key,
+};
 use super::faults::ReadError;
 use super::layout::{
     BY_LABEL, BY_LEASE_LABEL, BY_POOL, BY_SPAN, BY_SUBNET, BY_TIME, DELETING, IDEMPOTENCY, LEASES,
-    POOLS, RESERVATIONS, SUBNETS,
+    POOLS, RESERVATIONS, SUBNETS, by_name,
 };
-use super::log::{bson_binary, by_name};
 
 /// Counts that run at once.
 const COUNTS_AT_ONCE: usize = 8;
@@ -67,22 +68,23 @@ async fn all<T>(
     Ok(items)
 }
 
-/// A list in order of id: which documents, and by which index.
+/// A list in order of id: which documents, and by which index if only one will do.
 struct Select {
     filter: Document,
-    hint: &'static str,
+    hint: Option<&'static str>,
 }
 
 impl Select {
     fn new(filter: Document, hint: &'static str) -> Self {
-        Self { filter, hint }
+        Self { filter, hint: Some(hint) }
     }
 
-    /// Those that carry every label, found by the first.
+    /// Those that carry every label. They are found by the first one, or among those of their pool or
+    /// subnet: the planner tries which are fewer.
     fn carrying(mut self, labels: &[Label]) -> Self {
         if !labels.is_empty() {
+            self.hint = self.filter.is_empty().then_some(BY_LABEL);
             self.filter.insert("$and", every("labels", labels));
-            self.hint = BY_LABEL;
         }
         self
     }
@@ -103,7 +105,10 @@ impl Select {
     ) -> Read<Page<T>> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let collection = collection(db, name);
-        let found = collection.find(self.filter).hint(by_name(self.hint));
+        let mut found = collection.find(self.filter);
+        if let Some(hint) = self.hint {
+            found = found.hint(by_name(hint));
+        }
         let mut found = found.sort(doc! { "_id": 1 }).limit(most).await?;
         let mut items = Vec::new();
         while found.advance().await? {
@@ -337,11 +342,10 @@ pub async fn forget_answers(db: &Database, before: Timestamp, limit: usize) -> R
     let found = answers.find(old.clone()).sort(doc! { "at": 1, "_id": 1 }).hint(by_name(BY_TIME));
     let found = found.limit(i64::try_from(limit).unwrap_or(i64::MAX)).projection(doc! { "_id": 1 });
     let mut found = found.await?;
-    let mut keys = HashSet::new();
+    let mut keys = Vec::new();
     while found.advance().await? {
-        keys.insert(Fields(found.current()).text("_id")?.to_owned());
+        keys.push(Fields(found.current()).text("_id")?.to_owned());
     }
-    let keys: Vec<String> = keys.into_iter().collect();
     // A key may have been used anew since.
     let deleted = answers.delete_many(doc! { "_id": { "$in": keys }, "$and": [old] }).await?;
     Ok(usize::try_from(deleted.deleted_count).unwrap_or(usize::MAX))

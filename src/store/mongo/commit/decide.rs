@@ -1,6 +1,8 @@
 //! Deciding the changes of a transaction, one after the other: each is refused, or changes the state
 //! that those after it are decided on and adds to what is written. Pure.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use mongodb::bson::raw::cstr;
 use mongodb::bson::{RawArrayBuf, RawDocumentBuf};
@@ -24,6 +26,8 @@ use super::writes::{AllWrites, by_id};
 /// Bytes of one document. MongoDB keeps 16 MiB; an event stands in one with some words around it.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 
+const SMALL_PATCH_BYTES: usize = 4 * 1024;
+
 /// Decides a change. When it is refused, neither the state nor the writes have changed.
 pub fn decide(
     change: &Change,
@@ -35,15 +39,20 @@ pub fn decide(
     let replaces = replaces.transpose()?;
     let told = &change.event;
     let bytes = told.data.get().len() + told.before.as_ref().map_or(0, |before| before.get().len());
-    if bytes > DOCUMENT_BYTES_MAX {
-        return Err(Refusal::TooLarge { bytes, bytes_max: DOCUMENT_BYTES_MAX });
-    }
+    expect_size(bytes)?;
+    let recorded = change.answer.as_ref().map(of_answer);
+    expect_size(recorded.as_ref().map_or(0, |doc| doc.as_bytes().len()))?;
     let mut decision = Decision { state, writes };
     decision.effect(&change.effect)?;
-    if let (Some(answer), Some(replaces)) = (&change.answer, replaces) {
-        decision.record(answer, replaces);
+    if let (Some(answer), Some(doc), Some(replaces)) = (&change.answer, recorded, replaces) {
+        decision.record(answer, doc, replaces);
     }
     Ok(())
+}
+
+fn expect_size(bytes: usize) -> Result<(), Refusal> {
+    let bytes_max = DOCUMENT_BYTES_MAX;
+    if bytes <= bytes_max { Ok(()) } else { Err(Refusal::TooLarge { bytes, bytes_max }) }
 }
 
 /// Whether an old answer makes room for this one.
@@ -172,13 +181,14 @@ impl Decision<'_> {
             expect(stored.layout_revision == *layout_revision)?;
         }
         expect(self.state.reservations.get(&reservation.id).is_none_or(Option::is_none))?;
+        let doc = of_reservation(reservation);
+        expect_size(doc.as_bytes().len())?;
         let leases: Vec<(u32, KeyBytes)> =
             reservation.leases.iter().map(|l| (l.id.ordinal, key_bytes(l.key()))).collect();
         self.take(&leases)?;
         for (_, key) in &leases {
             self.writes.leases.inserts.push(of_guard(key, reservation.id));
         }
-        let doc = of_reservation(reservation);
         let held = Held { revision: reservation.revision, leases, bytes: doc.as_bytes().len() };
         self.writes.reservations.inserts.push(doc);
         self.state.reservations.insert(reservation.id, Some(held));
@@ -276,9 +286,9 @@ impl Decision<'_> {
     ) -> Result<(), Refusal> {
         let stored = self.reservation(id)?;
         expect(stored.revision == revision)?;
-        let gone: Vec<KeyBytes> = leases.iter().map(|key| key_bytes(*key)).collect();
-        let held = |key: &KeyBytes| stored.leases.iter().any(|(_, held)| held == key);
-        expect(gone.iter().all(held) && gone.len() < stored.leases.len())?;
+        let gone: HashSet<KeyBytes> = leases.iter().map(|key| key_bytes(*key)).collect();
+        let held = stored.leases.iter().filter(|(_, key)| gone.contains(key)).count();
+        expect(held == gone.len() && held < stored.leases.len())?;
         stored.revision += 1;
         stored.leases.retain(|(_, key)| !gone.contains(key));
         let kept = stored.leases.iter().map(|(_, key)| lease_key(*key).subnet);
@@ -301,8 +311,7 @@ impl Decision<'_> {
         Ok(())
     }
 
-    fn record(&mut self, answer: &Recorded, replaces: bool) {
-        let doc = of_answer(answer);
+    fn record(&mut self, answer: &Recorded, doc: RawDocumentBuf, replaces: bool) {
         if replaces {
             let mut query = RawDocumentBuf::new();
             query.append(cstr!("_id"), answer.request.key.as_str());
@@ -353,9 +362,11 @@ fn expect_deleting(state: LifeState) -> Result<(), Refusal> {
 }
 
 /// A reservation grows by patches only so far that the events of later ones, which show it before
-/// and after, still fit into a document.
-fn expect_room(bytes: usize, more: &RawDocumentBuf) -> Result<(), Refusal> {
-    let bytes = bytes + more.as_bytes().len();
-    let bytes_max = STORE_RESERVATION_BYTES_MAX;
-    if bytes <= bytes_max { Ok(()) } else { Err(Refusal::TooLarge { bytes, bytes_max }) }
+/// and after, still fit into a document. A small patch always has room: it may make what is there
+/// smaller.
+fn expect_room(bytes: usize, patch: &RawDocumentBuf) -> Result<(), Refusal> {
+    let patch = patch.as_bytes().len();
+    let (bytes, bytes_max) = (bytes + patch, STORE_RESERVATION_BYTES_MAX);
+    let has_room = patch <= SMALL_PATCH_BYTES || bytes <= bytes_max;
+    if has_room { Ok(()) } else { Err(Refusal::TooLarge { bytes, bytes_max }) }
 }

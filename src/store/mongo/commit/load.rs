@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use crate::domain::address::AddressRange;
+use crate::domain::annotations::Annotations;
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::LeaseKey;
 use crate::domain::subnet::Subnet;
 use crate::limits::NAMED_LEASES_MAX;
 use crate::store::change::{Change, Effect};
 use crate::store::mongo::documents::{
-    self, Fields, KeyBytes, Malformed, key_bounds, key_bytes, ordinal,
+    self, Fields, KeyBytes, Malformed, bson_binary, key_bounds, key_bytes, ordinal,
 };
 use crate::store::mongo::layout::{IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
-use crate::store::mongo::log::bson_binary;
 
 use super::state::{Held, Needs, State};
 use super::transaction::{Stop, Transaction};
@@ -43,14 +43,15 @@ pub async fn load(
     let found = find_ids(tx, SUBNETS, ids.iter().map(SubnetId::as_bytes), doc! {}).await?;
     state.subnets.extend(ids.into_iter().map(|id| (id, None)));
     for doc in found {
-        let subnet = documents::subnet(&doc)?;
+        // Kept from one transaction to the next, and without what nothing is decided on.
+        let annotations = Annotations::default();
+        let subnet = Subnet { annotations, ..documents::subnet(&doc)? };
         state.subnets.insert(subnet.id, Some(subnet));
     }
 
     let ids: Vec<ReservationId> = needs.reservations.into_iter().collect();
-    let fields = doc! { "revision": 1, "leases.ordinal": 1, "leases.key": 1,
-    "bytes": { "$bsonSize": "$$ROOT" } };
-    let found = find_ids(tx, RESERVATIONS, ids.iter().map(ReservationId::as_bytes), fields).await?;
+    let ids_of = ids.iter().map(ReservationId::as_bytes);
+    let found = find_ids(tx, RESERVATIONS, ids_of, held_fields()).await?;
     state.reservations.extend(ids.into_iter().map(|id| (id, None)));
     for doc in found {
         let (id, held) = held(Fields(&doc))?;
@@ -106,6 +107,11 @@ async fn find_ids<'a, Id: AsRef<[u8]> + 'a + ?Sized>(
     tx.find(collection, doc! { "_id": { "$in": ids } }, fields).await
 }
 
+fn held_fields() -> Document {
+    doc! { "revision": 1, "leases.ordinal": 1, "leases.key": 1,
+    "bytes": { "$bsonSize": "$$ROOT" } }
+}
+
 fn held(fields: Fields<'_>) -> Result<(ReservationId, Held), Malformed> {
     let leases = documents::documents("leases", fields.array("leases")?).map(|lease| {
         let lease = lease?;
@@ -151,9 +157,7 @@ async fn some_leases(
         let fields = Fields(guard);
         holders.insert(fields.bytes("_id")?, fields.bytes("reservation")?);
     }
-    let fields = doc! { "revision": 1, "leases.ordinal": 1, "leases.key": 1,
-    "bytes": { "$bsonSize": "$$ROOT" } };
-    let found = find_ids(tx, RESERVATIONS, holders.values(), fields).await?;
+    let found = find_ids(tx, RESERVATIONS, holders.values(), held_fields()).await?;
     let mut leases = Vec::new();
     for doc in found {
         let (reservation, held) = held(Fields(&doc))?;

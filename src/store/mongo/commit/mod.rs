@@ -23,12 +23,14 @@ use std::collections::HashMap;
 use std::future::IntoFuture;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use mongodb::{ClientSession, Database};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::domain::id::SubnetId;
 use crate::domain::subnet::Subnet;
+use crate::limits::AUDIT_RETENTION_MIN;
 use crate::store::change::{Batch, Change};
 use crate::store::error::{CommitError, Fault, Refusal};
 
@@ -38,17 +40,22 @@ use super::layout::{EVENTS, IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
 use super::log::{self, Log, LogEnd};
 use decide::decide;
 use state::{Needs, State};
-use transaction::{CommitFailed, Stop, Transaction};
+use transaction::{COMMITTING, CommitFailed, Stop, Transaction};
 use writes::AllWrites;
 
 /// The first and the longest pause before a transaction is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// After so long in conflict with others the sessions of the dead are ended, and then those of all.
+/// After so long in conflict, from the first one since a commit got through, the sessions of the dead
+/// are ended, and then those of all others.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
 /// How long ending a transaction that failed may take.
 const ABORT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long one attempt to settle an outcome may take.
 const SETTLE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// What is known is forgotten after so long without a commit. Events are kept for longer than that:
+/// see [`Known::is_recent`].
+const KNOWN_FOR_MAX: SignedDuration = SignedDuration::from_hours(1);
+const _: () = assert!(KNOWN_FOR_MAX.as_secs() < AUDIT_RETENTION_MIN.as_secs() as i64);
 /// Subnets that are known from one transaction to the next.
 const KNOWN_SUBNETS_MAX: usize = 4096;
 
@@ -61,8 +68,18 @@ pub struct Committer {
     session: ClientSession,
     /// As the last commit of this instance left it, unless that is in doubt.
     known: Option<Known>,
-    /// The last commit was sent, and nobody knows whether it was made.
-    in_doubt: bool,
+    /// The last batch may be made in part or in whole, and was not said to be.
+    doubt: Option<Doubt>,
+    /// Since when no transaction gets through for those of others.
+    in_conflict_since: Option<Instant>,
+}
+
+/// What is known of a batch whose outcome is not.
+struct Doubt {
+    /// Of the changes of its first transactions: whether they are made.
+    made: Vec<bool>,
+    /// The verdicts of a transaction whose commit was sent and not answered.
+    sent: Option<Verdicts>,
 }
 
 struct Known {
@@ -73,7 +90,8 @@ struct Known {
 /// Why a transaction was not made, or may not have been.
 enum Failed {
     NotMade(Stop),
-    Unknown(Fault),
+    /// With the verdicts that hold if it was.
+    Unknown(Fault, Verdicts),
 }
 
 impl From<Stop> for Failed {
@@ -84,78 +102,70 @@ impl From<Stop> for Failed {
 
 impl Committer {
     pub fn new(db: Database, instance: Instance, session: ClientSession) -> Self {
-        Self { db, instance, session, known: None, in_doubt: false }
+        Self { db, instance, session, known: None, doubt: None, in_conflict_since: None }
     }
 
     /// See [`crate::store::Store::commit`].
     pub async fn commit(&mut self, batch: &Batch) -> Result<Verdicts, CommitError> {
-        if self.in_doubt {
+        if self.doubt.is_some() {
             let why = "the outcome of an earlier commit is not known yet";
-            return Err(CommitError::NotDone(Fault::new("committing", why)));
+            return Err(CommitError::NotDone(Fault::new(COMMITTING, why)));
         }
         let mut verdicts = Vec::with_capacity(batch.changes.len());
         for part in parts::cut(&batch.changes) {
             let changes = batch.changes.get(part).unwrap_or_default();
-            match self.commit_part(batch, changes).await {
-                Ok(decided) => verdicts.extend(decided),
-                // Something of the batch is made: what, is for `settle` to say.
-                Err(CommitError::NotDone(fault)) if verdicts.iter().any(Result::is_ok) => {
-                    return Err(CommitError::Unknown(fault));
+            let (fault, sent) = match self.commit_part(batch, changes).await {
+                Ok(decided) => {
+                    verdicts.extend(decided);
+                    continue;
                 }
-                Err(error) => return Err(error),
+                Err(Failed::NotMade(stop)) => (stop.into_fault(), None),
+                Err(Failed::Unknown(fault, sent)) => (fault, Some(sent)),
+            };
+            let made: Vec<bool> = verdicts.iter().map(Result::is_ok).collect();
+            if sent.is_none() && !made.contains(&true) {
+                return Err(CommitError::NotDone(fault));
             }
+            self.doubt = Some(Doubt { made, sent });
+            return Err(CommitError::Unknown(fault));
         }
         Ok(verdicts)
     }
 
     /// Tries until it is done, or those who wait lose patience.
-    async fn commit_part(
-        &mut self,
-        batch: &Batch,
-        changes: &[Change],
-    ) -> Result<Verdicts, CommitError> {
+    async fn commit_part(&mut self, batch: &Batch, changes: &[Change]) -> Result<Verdicts, Failed> {
         let give_up_at = Instant::from_std(batch.give_up_at);
         let mut careful = false;
         let mut pauses = Pauses::default();
         loop {
             let stop = match self.attempt(batch, changes, careful, give_up_at).await {
-                Ok(verdicts) => return Ok(verdicts),
-                Err(Failed::Unknown(fault)) => match self.resolve(give_up_at).await {
-                    Some(()) => match self.is_made(batch, changes).await {
-                        Ok(true) if !careful => return Ok(vec![Ok(()); changes.len()]),
-                        Ok(false) => Stop::Failed { fault, passing: true },
-                        // Which of them were refused is for `settle` to say.
-                        Ok(true) | Err(_) => return Err(CommitError::Unknown(fault)),
-                    },
-                    None => return Err(CommitError::Unknown(fault)),
+                Ok(verdicts) => {
+                    self.in_conflict_since = None;
+                    return Ok(verdicts);
+                }
+                Err(Failed::Unknown(fault, verdicts)) => match self.resolve(give_up_at).await {
+                    Some(true) => return Ok(verdicts),
+                    Some(false) => Stop::Failed { fault, passing: true },
+                    None => return Err(Failed::Unknown(fault, verdicts)),
                 },
                 Err(Failed::NotMade(stop)) => stop,
             };
             self.known = None;
             self.abort().await;
-            let fault = match stop {
-                Stop::Unexpected(collection) if careful && collection != EVENTS => {
-                    let why = format!("what {collection} holds was changed by something else");
-                    return Err(CommitError::NotDone(Fault::new("committing", why)));
+            match stop {
+                // Something else than an instance has its hands in the database.
+                Stop::Unexpected(_) if careful => return Err(stop.into()),
+                Stop::Failed { passing: false, .. } => return Err(stop.into()),
+                Stop::Overtaken | Stop::Unexpected(_) if Instant::now() < give_up_at => {
+                    careful |= matches!(stop, Stop::Unexpected(_));
+                    continue;
                 }
-                Stop::Unexpected(collection) => {
-                    // In the log another instance was quicker, and that is no refusal.
-                    careful |= collection != EVENTS;
-                    if Instant::now() < give_up_at {
-                        continue;
-                    }
-                    Fault::new("committing", "others commit all the time")
-                }
-                Stop::Conflict(why) => {
-                    self.end_sessions(pauses.in_conflict_for()).await;
-                    Fault::new("committing", why)
-                }
-                Stop::Failed { fault, passing: true } => fault,
-                Stop::Failed { fault, passing: false } => return Err(CommitError::NotDone(fault)),
-            };
+                Stop::Conflict(_) => self.end_sessions(give_up_at).await,
+                Stop::Overtaken | Stop::Unexpected(_) | Stop::Failed { .. } => {}
+            }
             let pause = pauses.next();
             if Instant::now() + pause >= give_up_at {
-                return Err(CommitError::NotDone(fault));
+                return Err(stop.into());
             }
             tokio::time::sleep(pause).await;
         }
@@ -169,7 +179,7 @@ impl Committer {
         give_up_at: Instant,
     ) -> Result<Verdicts, Failed> {
         let mut tx = Transaction::begin(&self.db, &mut self.session, give_up_at).await?;
-        let known = self.known.take().filter(|_| !careful);
+        let known = self.known.take().filter(|known| !careful && known.is_recent(batch));
         let (end, subnets) = match known {
             Some(Known { end, subnets }) => (end, subnets),
             None => {
@@ -186,18 +196,23 @@ impl Committer {
             .map(|change| decide(change, batch.answers_since, &mut state, &mut writes))
             .collect();
         if !careful && (state.is_contradicted || verdicts.iter().any(Result::is_err)) {
-            return Err(Stop::Unexpected(RESERVATIONS).into());
+            return Err(Stop::Unexpected("what the batch was decided on").into());
         }
         if verdicts.iter().all(Result::is_err) {
-            // Nothing to make durable.
-            self.abort().await;
-            return Ok(verdicts);
+            // Nothing to make durable; but what it was decided on must be there for good.
+            return match tx.commit().await {
+                Ok(()) => Ok(verdicts),
+                Err(CommitFailed::NotMade(stop)) => Err(stop.into()),
+                Err(CommitFailed::Unknown(fault)) => {
+                    Err(Stop::Failed { fault, passing: true }.into())
+                }
+            };
         }
         let told = changes.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
         let events = told.map(|(change, _)| &change.event);
         let (batches, end) = log::batches(events, end, batch.at, &self.instance.id);
         // First of all: if another instance was quicker, nothing else is worth the while.
-        tx.insert(EVENTS, batches).await?;
+        tx.insert(EVENTS, batches).await.map_err(Stop::in_the_log)?;
         let AllWrites { pools, subnets, reservations, leases, answers } = writes;
         for (collection, mut writes) in [
             (POOLS, pools),
@@ -214,10 +229,7 @@ impl Committer {
         match tx.commit().await {
             Ok(()) => {}
             Err(CommitFailed::NotMade(stop)) => return Err(stop.into()),
-            Err(CommitFailed::Unknown(fault)) => {
-                self.in_doubt = true;
-                return Err(Failed::Unknown(fault));
-            }
+            Err(CommitFailed::Unknown(fault)) => return Err(Failed::Unknown(fault, verdicts)),
         }
         let mut subnets = state.subnets;
         if subnets.len() > KNOWN_SUBNETS_MAX {
@@ -234,35 +246,41 @@ impl Committer {
         let _ = timeout(ABORT_WAIT_MAX, self.session.abort_transaction().into_future()).await;
     }
 
-    async fn end_sessions(&self, in_conflict_for: Duration) {
+    /// Ends the sessions of those who may hold this one up.
+    async fn end_sessions(&mut self, give_up_at: Instant) {
         let (dead, any) = PATIENCE;
-        let whose = match in_conflict_for {
+        let since = *self.in_conflict_since.get_or_insert_with(Instant::now);
+        let whose = match since.elapsed() {
             waited if waited >= any => Whose::AnyOther,
             waited if waited >= dead => Whose::Dead,
             _ => return,
         };
-        match self.instance.end_sessions(&self.db, whose).await {
-            Ok(0) => {}
-            Ok(sessions) => {
+        match timeout_at(give_up_at, self.instance.end_sessions(&self.db, whose)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(sessions)) => {
                 tracing::warn!(sessions, "ended the sessions of instances that hold up commits");
             }
-            Err(error) => tracing::warn!(%error, "the sessions of dead instances cannot be ended"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error.kind, "sessions that hold up commits cannot be ended");
+            }
+            Err(_) => tracing::warn!("sessions that hold up commits cannot be ended in time"),
         }
     }
 
-    /// Sends the commit that is in doubt again until the server says what became of it. `None` when
+    /// Sends the commit that is in doubt again until the server says whether it was made. `None` when
     /// it does not say so in time.
     ///
-    /// A server answers this, too, only from what a majority has: that there is no such transaction
-    /// means that it was not made and never will be.
-    async fn resolve(&mut self, give_up_at: Instant) -> Option<()> {
+    /// A server answers this only from what a majority has, also a new primary: that there is no such
+    /// transaction means that it was not made and never will be.
+    async fn resolve(&mut self, give_up_at: Instant) -> Option<bool> {
+        self.known = None;
         let mut pauses = Pauses::default();
         loop {
             let again = self.session.commit_transaction().into_future();
             match timeout_at(give_up_at, again).await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) if is_transient(&error) => break,
-                Ok(Err(error)) => tracing::debug!(%error, "a commit is still in doubt"),
+                Ok(Ok(())) => return Some(true),
+                Ok(Err(error)) if is_transient(&error) => return Some(false),
+                Ok(Err(error)) => tracing::debug!(error = %error.kind, "a commit is in doubt"),
                 Err(_) => return None,
             }
             let pause = pauses.next();
@@ -271,44 +289,51 @@ impl Committer {
             }
             tokio::time::sleep(pause).await;
         }
-        self.in_doubt = false;
-        self.known = None;
-        Some(())
-    }
-
-    async fn is_made(&self, batch: &Batch, changes: &[Change]) -> Result<bool, Fault> {
-        let made = self.made(batch, changes).await?;
-        Ok(made.first().copied().unwrap_or_default())
-    }
-
-    /// Which changes stand in the log.
-    async fn made(&self, batch: &Batch, changes: &[Change]) -> Result<Vec<bool>, Fault> {
-        let ids = timeout(SETTLE_WAIT_MAX, Log::of(&self.db).ids_since(batch.at)).await;
-        let what = "settling an unknown outcome";
-        let ids = ids.map_err(|_| Fault::new(what, "MongoDB does not answer in time"))?;
-        let ids = ids.map_err(|error| error.into_fault(what))?;
-        Ok(changes.iter().map(|change| ids.contains(&change.event.id)).collect())
     }
 
     /// See [`crate::store::Store::settle`].
     pub async fn settle(&mut self, batch: &Batch) -> Result<Vec<bool>, Fault> {
-        if self.in_doubt && self.resolve(Instant::now() + SETTLE_WAIT_MAX).await.is_none() {
-            let why = "MongoDB does not say what became of the commit";
-            return Err(Fault::new("settling an unknown outcome", why));
-        }
-        self.made(batch, &batch.changes).await
+        const SETTLING: &str = "settling an unknown outcome";
+        let Some(Doubt { made, sent }) = self.doubt.take() else {
+            // Not of this run: the log says what there is.
+            let ids = Log::of(&self.db).ids_since(batch.at).await;
+            let ids = ids.map_err(|error| error.into_fault(SETTLING))?;
+            return Ok(batch.changes.iter().map(|change| ids.contains(&change.event.id)).collect());
+        };
+        let was_sent = match &sent {
+            None => false,
+            Some(_) => match self.resolve(Instant::now() + SETTLE_WAIT_MAX).await {
+                Some(was_made) => was_made,
+                None => {
+                    self.doubt = Some(Doubt { made, sent });
+                    let why = "MongoDB does not say what became of the commit";
+                    return Err(Fault::new(SETTLING, why));
+                }
+            },
+        };
+        let sent = sent.unwrap_or_default().into_iter().map(|verdict| was_sent && verdict.is_ok());
+        let mut made: Vec<bool> = made.into_iter().chain(sent).collect();
+        // Those after it were never tried.
+        made.resize(batch.changes.len(), false);
+        Ok(made)
+    }
+}
+
+impl Known {
+    /// Nobody has forgotten the batch that would tell that another instance has committed since.
+    fn is_recent(&self, batch: &Batch) -> bool {
+        batch.at.duration_since(self.end.last_at) < KNOWN_FOR_MAX
     }
 }
 
 /// Growing pauses, none like that of another instance.
 struct Pauses {
-    since: Instant,
     next: Duration,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { since: Instant::now(), next: PAUSE.0 }
+        Self { next: PAUSE.0 }
     }
 }
 
@@ -318,9 +343,5 @@ impl Pauses {
         self.next = (self.next * 2).min(PAUSE.1);
         let share = u32::from(Uuid::new_v4().as_bytes()[0]) + 1;
         most * share / 256
-    }
-
-    fn in_conflict_for(&self) -> Duration {
-        self.since.elapsed()
     }
 }

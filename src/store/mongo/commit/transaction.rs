@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::store::error::Fault;
 use crate::store::mongo::documents::{Malformed, binaries};
-use crate::store::mongo::faults::{is_duplicate_key, is_transient, is_write_conflict};
+use crate::store::mongo::faults::{code, is_duplicate_key, is_transient, is_write_conflict};
 
 use super::writes::Writes;
 
@@ -25,19 +25,24 @@ const DELETES_PER_STATEMENT: usize = 1000;
 #[derive(Debug)]
 pub enum Stop {
     /// Another one writes the same documents at the same time.
-    Conflict(String),
-    /// A document is there that was not expected, or not there that was.
+    Conflict(Fault),
+    /// Another instance has committed the next batch of the log.
+    Overtaken,
+    /// Something is there that was not expected, or not there that was.
     Unexpected(&'static str),
     /// The database did not do it. `passing`: the same may succeed soon.
     Failed { fault: Fault, passing: bool },
 }
 
-const COMMITTING: &str = "committing";
+pub const COMMITTING: &str = "committing";
+/// The operation was ended with its session.
+const INTERRUPTED: i32 = 11601;
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
+        let fault = Fault::new(COMMITTING, &error.kind);
         if is_write_conflict(&error) {
-            return Self::Conflict(error.to_string());
+            return Self::Conflict(fault);
         }
         let away = matches!(
             error.kind.as_ref(),
@@ -45,8 +50,8 @@ impl From<Error> for Stop {
                 | ErrorKind::ConnectionPoolCleared { .. }
                 | ErrorKind::ServerSelection { .. }
         );
-        let passing = away || is_transient(&error);
-        Self::Failed { fault: Fault::new(COMMITTING, error), passing }
+        let passing = away || is_transient(&error) || code(&error) == Some(INTERRUPTED);
+        Self::Failed { fault, passing }
     }
 }
 
@@ -61,9 +66,25 @@ impl Stop {
         let fault = Fault::new(COMMITTING, "MongoDB does not answer in time");
         Self::Failed { fault, passing: true }
     }
+
+    /// What an insertion into the log fails for.
+    pub fn in_the_log(self) -> Self {
+        if matches!(self, Self::Unexpected(_)) { Self::Overtaken } else { self }
+    }
+
+    pub fn into_fault(self) -> Fault {
+        match self {
+            Self::Conflict(fault) | Self::Failed { fault, .. } => fault,
+            Self::Overtaken => Fault::new(COMMITTING, "other instances commit all the time"),
+            Self::Unexpected(what) => {
+                Fault::new(COMMITTING, format!("{what} was changed by something else"))
+            }
+        }
+    }
 }
 
-/// Runs until `give_up_at` and no longer.
+/// Runs until `give_up_at` and no longer. What it reads is of one moment, and there for good once it
+/// has committed.
 pub struct Transaction<'a> {
     db: &'a Database,
     session: &'a mut ClientSession,
@@ -71,7 +92,6 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins one: what it reads is of one moment, and only what a majority has.
     pub async fn begin(
         db: &'a Database,
         session: &'a mut ClientSession,
@@ -103,7 +123,7 @@ impl<'a> Transaction<'a> {
         self.find_some(collection, filter, projection, 0).await
     }
 
-    /// At most `limit` documents in order of `_id`; 0 is all.
+    /// At most `limit` documents; 0 is all.
     pub async fn find_some(
         &mut self,
         collection: &str,
@@ -198,7 +218,7 @@ impl<'a> Transaction<'a> {
         match timeout_at(self.give_up_at, committed).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if is_transient(&error) => Err(CommitFailed::NotMade(error.into())),
-            Ok(Err(error)) => Err(CommitFailed::Unknown(Fault::new(COMMITTING, error))),
+            Ok(Err(error)) => Err(CommitFailed::Unknown(Fault::new(COMMITTING, error.kind))),
             Err(_) => Err(CommitFailed::Unknown(Fault::new(
                 COMMITTING,
                 "MongoDB does not answer the commit in time",
