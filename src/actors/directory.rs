@@ -52,6 +52,9 @@ pub trait Factory: Send + Sync {
         member: Arc<Member>,
         leased: Vec<IpAddr>,
     ) -> Arc<SubnetHandle>;
+
+    /// Ends what the actors run on.
+    fn stop(&self);
 }
 
 pub struct Directory {
@@ -432,6 +435,19 @@ impl Directory {
                 self.pools.forget(id, &slot, locked);
             }
         }
+    }
+
+    /// Ends every actor, and what they run on. What is still on its way is not answered.
+    pub fn stop(&self) {
+        for subnet in self.subnets.take() {
+            subnet.mailbox.do_send(SubnetMessage::Stop);
+            self.shared.metrics.actor_stopped("subnet");
+        }
+        for pool in self.pools.take() {
+            pool.mailbox.do_send(PoolMessage::Stop);
+            self.shared.metrics.actor_stopped("pool");
+        }
+        self.factory.stop();
     }
 
     fn permit(&self, admission: &Admission, what: &'static str) -> Result<Option<Permit>, Failure> {
