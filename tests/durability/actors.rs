@@ -102,7 +102,7 @@ fn in_system(test: impl AsyncFnOnce(World)) {
     let data = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let world = World::new(data.path()).await;
-        test(world).await;
+        tokio::time::timeout(Duration::from_secs(60), test(world)).await.expect("it hangs");
     });
 }
 
