@@ -158,6 +158,11 @@ fn what_is_wrong_is_told_without_a_password() {
         (serve(&["--mongo", "user:secret@db"]), (1, "ipam: mongo: a user and a password stand")),
         (serve(&["--mongo", "http://user:secret@db"]), (1, "ipam: mongo: a connection string")),
         (serve(&["--mongo", ""]), (1, "ipam: mongo: no server is named")),
+        (serve(&["--log", WITH_PASSWORD]), (1, "ipam: log: `mongodb://***@127.0.0.1:1` is not")),
+        (
+            said(ipam().args(["check", "--data", WITH_PASSWORD])),
+            (1, "there is no store in mongodb://***@127.0.0.1:1"),
+        ),
         (
             serve(&["--mongo", WITH_PASSWORD, "--mongo-database", "a.b"]),
             (1, "ipam: mongo_database: a name has no"),

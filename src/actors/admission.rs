@@ -29,7 +29,10 @@ pub enum NotAdmitted {
 #[derive(Debug)]
 pub struct Admission {
     permits: Arc<Semaphore>,
+    /// For good.
     closing: AtomicBool,
+    /// While somebody waits for the permits.
+    trying: AtomicBool,
 }
 
 const ALL: u32 = ACTOR_IN_FLIGHT_MAX as u32;
@@ -39,6 +42,7 @@ impl Default for Admission {
         Self {
             permits: Arc::new(Semaphore::new(ACTOR_IN_FLIGHT_MAX)),
             closing: AtomicBool::new(false),
+            trying: AtomicBool::new(false),
         }
     }
 }
@@ -58,7 +62,7 @@ impl Admission {
     }
 
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.closing.load(Ordering::Acquire) || self.trying.load(Ordering::Acquire)
     }
 
     /// Nothing is on its way.
@@ -72,9 +76,10 @@ impl Admission {
     }
 
     /// Admits no more and waits until everything that was admitted is settled. `false` when that
-    /// takes longer than `patience`; it then admits again, unless it was closing before.
+    /// takes longer than `patience`; it then admits again, unless it is closing for good. One at a
+    /// time.
     pub async fn close(&self, patience: Duration) -> bool {
-        let was_closing = self.closing.swap(true, Ordering::AcqRel);
+        self.trying.store(true, Ordering::Release);
         let settled = tokio::time::timeout(patience, self.permits.acquire_many(ALL)).await;
         if let Ok(Ok(all)) = settled {
             all.forget();
@@ -82,7 +87,7 @@ impl Admission {
         }
         let closed = self.permits.is_closed();
         if !closed {
-            self.closing.store(was_closing, Ordering::Release);
+            self.trying.store(false, Ordering::Release);
         }
         closed
     }
@@ -101,8 +106,9 @@ mod tests {
         permits.pop();
         assert!(!admission.close(Duration::ZERO).await);
         permits.push(admission.admit().unwrap());
-        admission.begin_closing();
-        assert!(!admission.close(Duration::ZERO).await);
+        let closing = admission.close(Duration::from_millis(1));
+        let (closed, ()) = tokio::join!(closing, async { admission.begin_closing() });
+        assert!(!closed);
         assert_eq!(admission.admit().unwrap_err(), NotAdmitted::Closing);
         permits.clear();
         assert!(admission.close(Duration::from_secs(5)).await);

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Count {
     held: AtomicU64,
     returning: AtomicU64,
+    /// What was known before it was to be counted anew.
+    before: u64,
 }
 
 /// Nobody has counted yet.
@@ -20,7 +22,7 @@ const UNKNOWN: u64 = u64::MAX;
 impl Default for Count {
     /// Of which nothing is known.
     fn default() -> Self {
-        Self { held: AtomicU64::new(UNKNOWN), returning: AtomicU64::new(0) }
+        Self { held: AtomicU64::new(UNKNOWN), returning: AtomicU64::new(0), before: 0 }
     }
 }
 
@@ -31,7 +33,17 @@ impl Count {
         count
     }
 
-    /// `None` before the first count.
+    /// To be counted anew; until then it shows what this one does.
+    pub fn stale(&self) -> Self {
+        Self { before: self.shown(), ..Self::default() }
+    }
+
+    /// What is held, or was when it was last known.
+    pub fn shown(&self) -> u64 {
+        self.held().unwrap_or(self.before)
+    }
+
+    /// `None` until it is counted.
     pub fn held(&self) -> Option<u64> {
         let held = self.held.load(Ordering::Acquire);
         let held = (held != UNKNOWN).then_some(held)?;
@@ -58,5 +70,23 @@ impl Count {
     pub fn returned(&self, addresses: usize, held: u128) {
         self.set(held);
         self.returning.fetch_sub(addresses as u64, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_counted_anew_shows_what_was_known() {
+        let unknown = Count::default();
+        assert_eq!((unknown.held(), unknown.shown()), (None, 0));
+        let count = Count::of(7);
+        count.returning(2);
+        let stale = count.stale().stale();
+        assert_eq!((stale.held(), stale.shown()), (None, 5));
+        stale.set_if_unknown(4);
+        stale.set_if_unknown(9);
+        assert_eq!((stale.held(), stale.shown()), (Some(4), 4));
     }
 }

@@ -30,6 +30,16 @@ use super::slots::{Resident, Slot, Slots};
 /// Times a count is tried that others make worthless.
 const COUNTS_MAX: usize = 4;
 
+/// What becomes of a wish to have a pool read anew.
+pub enum Refreshing {
+    /// Nothing is known of the pool that may be old.
+    Needless,
+    /// The pool's actor was told, and says when it is done.
+    Sent(oneshot::Receiver<Result<(), Failure>>),
+    /// It cannot be told right now.
+    Later,
+}
+
 /// Makes actors from what was loaded. The only one who knows them.
 pub trait Factory: Send + Sync {
     fn pool(&self, directory: &Arc<Directory>, pool: Pool, subnets: Vec<Subnet>)
@@ -42,6 +52,9 @@ pub trait Factory: Send + Sync {
         member: Arc<Member>,
         leased: Vec<IpAddr>,
     ) -> Arc<SubnetHandle>;
+
+    /// Ends what the actors run on.
+    fn stop(&self);
 }
 
 pub struct Directory {
@@ -240,10 +253,7 @@ impl Directory {
     /// As [`Directory::pool`].
     pub async fn refresh(self: &Arc<Self>, id: PoolId) -> Result<(), Failure> {
         let (pool, permit) = self.admitted_to_pool(id).await?;
-        let (reply, refreshed) = oneshot::channel();
-        let refresh = Refresh { pool: Arc::clone(&pool), permit, reply };
-        pool.mailbox.do_send(PoolMessage::Refresh(refresh));
-        match tokio::time::timeout(ACTOR_WAIT_MAX, refreshed).await {
+        match tokio::time::timeout(ACTOR_WAIT_MAX, send_refresh(pool, permit)).await {
             Ok(Ok(refreshed)) => refreshed,
             // It died; the next one is loaded anew.
             Ok(Err(_)) => Ok(()),
@@ -251,12 +261,44 @@ impl Directory {
         }
     }
 
-    /// The same, for a pool of which anything is known. It goes on when the future is dropped.
-    ///
-    /// # Errors
-    /// As [`Directory::refresh`].
-    pub async fn refresh_known(self: &Arc<Self>, id: PoolId) -> Result<(), Failure> {
-        if self.pools.peek(id).is_some() { self.refresh(id).await } else { Ok(()) }
+    /// The same, for a pool of which anything is known. Loads none and waits for nothing.
+    pub fn refresh_known(&self, id: PoolId) -> Refreshing {
+        if !self.pools.knows(id) {
+            return Refreshing::Needless;
+        }
+        let slot = self.pools.slot(id);
+        if let Some(pool) = slot.peek() {
+            return match pool.admission.admit() {
+                Ok(permit) => Refreshing::Sent(send_refresh(pool, permit)),
+                Err(NotAdmitted::Full | NotAdmitted::Closing) => Refreshing::Later,
+            };
+        }
+        // Whoever has the lock may have read the store already.
+        let Some(locked) = slot.try_lock() else { return Refreshing::Later };
+        if slot.peek().is_some() {
+            return Refreshing::Later;
+        }
+        match slot.last() {
+            // It is loaded anew by the next request; its subnets, which may run on, with it.
+            Some(pool) => self.close_subnets(&pool),
+            None => self.pools.forget(id, &slot, locked),
+        }
+        Refreshing::Needless
+    }
+
+    /// Has the actors of a pool and its subnets loaded anew by the next request.
+    pub fn drop_pool(&self, id: PoolId) {
+        if let Some(pool) = self.pools.peek(id) {
+            pool.admission.begin_closing();
+            self.close_subnets(&pool);
+        }
+    }
+
+    fn close_subnets(&self, pool: &PoolHandle) {
+        let ids = pool.members.read(|members| members.keys().copied().collect::<Vec<_>>());
+        for subnet in ids.into_iter().filter_map(|id| self.subnets.peek(id)) {
+            subnet.admission.begin_closing();
+        }
     }
 
     /// Makes what is known of some addresses of a subnet agree with the store. Answers those that
@@ -395,6 +437,19 @@ impl Directory {
         }
     }
 
+    /// Ends every actor, and what they run on. What is still on its way is not answered.
+    pub fn stop(&self) {
+        for subnet in self.subnets.take() {
+            subnet.mailbox.do_send(SubnetMessage::Stop);
+            self.shared.metrics.actor_stopped("subnet");
+        }
+        for pool in self.pools.take() {
+            pool.mailbox.do_send(PoolMessage::Stop);
+            self.shared.metrics.actor_stopped("pool");
+        }
+        self.factory.stop();
+    }
+
     fn permit(&self, admission: &Admission, what: &'static str) -> Result<Option<Permit>, Failure> {
         match admission.admit() {
             Ok(permit) => Ok(Some(permit)),
@@ -440,6 +495,13 @@ impl Directory {
         self.shared.metrics.actor_stopped("pool");
         Ok(())
     }
+}
+
+fn send_refresh(pool: Arc<PoolHandle>, permit: Permit) -> oneshot::Receiver<Result<(), Failure>> {
+    let (reply, refreshed) = oneshot::channel();
+    let mailbox = pool.mailbox.clone();
+    mailbox.do_send(PoolMessage::Refresh(Refresh { pool, permit, reply }));
+    refreshed
 }
 
 async fn close(admission: &Admission, what: &'static str) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ pub struct Following {
     wanted: Notify,
     /// Rounds that have begun.
     begun: AtomicU64,
-    /// The last round that was completed; the loop ends when it is closed.
+    /// The last round that was completed.
     done: watch::Sender<u64>,
     stopped: AtomicBool,
     doubts: Mutex<Touched>,
@@ -36,7 +36,8 @@ impl Default for Following {
 
 impl Following {
     /// Waits until memory agrees with what others had committed when this was called; `false` when
-    /// that takes too long.
+    /// that takes too long. Not of addresses in flight here, nor of pools and subnets that are
+    /// crowded or are being loaded: those follow later.
     pub async fn catch_up(&self) -> bool {
         if self.is_stopped() {
             return false;

@@ -247,17 +247,17 @@ impl Member {
 
     /// Has the store counted anew. Only while no actor runs, which counts itself.
     pub fn forget_count(&self) {
-        self.recount(Arc::default());
+        self.recount(Arc::new(self.count().stale()));
     }
 
-    /// Addresses that are leased or about to be; `None` before the first count.
+    /// Addresses that are leased or about to be; `None` until they are counted.
     pub fn reserved(&self) -> Option<u64> {
         self.count.load().held()
     }
 
-    /// How its addresses are used; an uncounted member counts as unused.
+    /// How its addresses are used; while they are uncounted, how they were when that was known.
     pub fn usage(&self) -> Usage {
-        Usage::new(&self.record.load().layout, u128::from(self.reserved().unwrap_or(0)))
+        Usage::new(&self.record.load().layout, u128::from(self.count.load().shown()))
     }
 }
 

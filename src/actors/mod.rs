@@ -48,6 +48,13 @@ impl Arbiters {
         Self((0..count.max(1)).map(|_| Arbiter::new().handle()).collect())
     }
 
+    pub fn stop(&self) {
+        for arbiter in &self.0 {
+            // It may have ended with its system.
+            arbiter.stop();
+        }
+    }
+
     fn of(&self, pool: PoolId) -> &ArbiterHandle {
         let mut hasher = DefaultHasher::new();
         pool.hash(&mut hasher);
@@ -75,5 +82,9 @@ impl Factory for Arbiters {
         leased: Vec<IpAddr>,
     ) -> Arc<SubnetHandle> {
         SubnetActor::start_on(self.of(pool.id), directory, pool, member, leased)
+    }
+
+    fn stop(&self) {
+        Self::stop(self);
     }
 }

@@ -43,6 +43,8 @@ pub struct PoolActor {
     /// Those that wait until it is known how much is leased in each subnet, while that is counted.
     /// Counting is linear in the leases, so it is done when a reservation asks the pool, not before.
     counting: Option<Vec<Reserve<PoolHandle>>>,
+    /// It is known for good: nobody else writes to the store.
+    is_counted: bool,
     tickets: HashMap<Ticket, Gathering>,
     next_ticket: u64,
     /// What subnets have been asked to hold and have not answered yet.
@@ -54,7 +56,7 @@ pub struct PoolActor {
     /// A wish is being carried out; the others wait.
     changing: bool,
     changes: VecDeque<StructureChange>,
-    /// These come before the other changes.
+    /// These come before the next change, together.
     refreshes: Vec<Refresh>,
 }
 
@@ -105,6 +107,7 @@ impl PoolActor {
             directory,
             mailbox: context.address().recipient(),
             counting: None,
+            is_counted: false,
             tickets: HashMap::new(),
             next_ticket: 0,
             promised: HashMap::new(),
@@ -127,11 +130,13 @@ impl PoolActor {
         if let Some(waiting) = &mut self.counting {
             return waiting.push(message);
         }
-        let is_counted = message.target.members.read(|members| {
-            let is_live = |member: &Member| member.record.load().state == State::Live;
-            members.values().all(|member| member.reserved().is_some() || !is_live(member))
-        });
+        let is_counted = self.is_counted
+            || message.target.members.read(|members| {
+                let is_live = |member: &Member| member.record.load().state == State::Live;
+                members.values().all(|member| member.reserved().is_some() || !is_live(member))
+            });
         if is_counted {
+            self.is_counted = !self.directory.shared.store.is_shared();
             return self.begin(message);
         }
         self.count(Arc::clone(&message.target));
@@ -342,7 +347,7 @@ impl PoolActor {
         self.changing = true;
         // All who asked by now are told of one look.
         let refreshes = std::mem::take(&mut self.refreshes);
-        let change = if refreshes.is_empty() { self.changes.pop_front() } else { None };
+        let change = self.changes.pop_front();
         let (directory, mailbox) = (Arc::clone(&self.directory), self.mailbox.clone());
         let carried_out = async move {
             structure::refresh(&directory, refreshes).await;

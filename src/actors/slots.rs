@@ -70,6 +70,16 @@ impl<Id: Copy + Eq + Hash, Handle: Resident> Slots<Id, Handle> {
         drop(locked);
     }
 
+    /// Takes every slot out of the map; answers the actors that were started last.
+    pub fn take(&self) -> Vec<Arc<Handle>> {
+        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *slots).into_values().filter_map(|slot| {
+            slot.forgotten.store(true, Ordering::Release);
+            slot.last.swap(None)
+        });
+        taken.collect()
+    }
+
     /// Those that nobody asked for since this was last called.
     pub fn idle(&self) -> Vec<Id> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);

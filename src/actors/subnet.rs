@@ -105,13 +105,18 @@ impl SubnetActor {
     }
 
     fn free(&mut self, held: &Held) {
+        let layout = &self.member.record.load_full().layout;
         for address in held.addresses() {
-            // What another flight holds here is not known to be free: it took the address for free
-            // before it was known that another instance had leased it.
-            let crossed = self.in_flight.as_ref().is_some_and(|all| all.is_crossed(*address));
-            if crossed {
+            let Some(in_flight) = &self.in_flight else {
+                self.space.release(*address);
+                continue;
+            };
+            if in_flight.is_crossed(*address) {
+                // What another flight holds here is not known to be free: it took the address for
+                // free before it was known that another instance had leased it.
                 self.doubt(*address);
-            } else {
+            } else if layout.is_leasable(*address) {
+                // Another instance may have let be leased what is excluded here; such a bit stays.
                 self.space.release(*address);
             }
         }

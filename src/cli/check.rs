@@ -11,8 +11,8 @@ use crate::app;
 use crate::config::{MongoServers, StoreAt};
 use crate::store::{Store, audit, mongo};
 
-/// The environment does not count for clap here: what of it is left over from `ipam serve` is no
-/// conflict with a flag.
+/// Clap does not see the environment of the two that exclude each other: what is left over from
+/// `ipam serve` is no conflict with a flag.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Directory of the embedded store [env: IPAM_DATA] [default: data]

@@ -38,7 +38,8 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("ipam: {error:#}");
+        // What is quoted of a command line may be a connection string in the wrong place.
+        eprintln!("ipam: {}", without_passwords(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }

@@ -102,7 +102,8 @@ impl StoreAt {
 impl fmt::Display for StoreAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(data) => data.display().fmt(f),
+            // It may be a connection string in the wrong place.
+            Self::Directory(data) => f.write_str(&without_passwords(&data.to_string_lossy())),
             Self::Mongo(settings) => write!(f, "the MongoDB database {}", settings.database),
         }
     }
@@ -335,6 +336,7 @@ mod tests {
         assert!(!format!("{options:?}").contains("secret"));
         let config = Config::validate(options.over(Options::defaults().unwrap())).unwrap();
         assert!(!format!("{config:?} {}", config.store).contains("secret"));
+        assert_eq!(StoreAt::Directory(uri.into()).to_string(), "mongodb://***@db");
     }
 
     #[test]

@@ -20,10 +20,6 @@ pub struct Touched {
 }
 
 impl Touched {
-    pub fn is_empty(&self) -> bool {
-        self.pools.is_empty() && self.addresses.is_empty()
-    }
-
     /// Notes what an event touches.
     ///
     /// # Errors
@@ -156,7 +152,7 @@ mod tests {
         let before = reservation(&subnet, &["10.0.0.7", "10.0.0.8", "10.0.0.9"]);
         let updated = (Kind::Reservation, Verb::Updated);
         let renamed = touched(&event(updated, &subnet, Some(&before), &before));
-        assert!(renamed.is_empty());
+        assert_eq!(renamed, Touched::default());
         let mut after = before.clone();
         after.leases.remove(1);
         let shrunk = touched(&event(updated, &subnet, Some(&before), &after));
@@ -171,7 +167,8 @@ mod tests {
             let touched = touched(&event((kind, Verb::Updated), &subnet, None, &any));
             assert_eq!(touched.pools.into_iter().collect::<Vec<_>>(), [subnet.pool]);
         }
-        assert!(touched(&event((Kind::Lease, Verb::Updated), &subnet, None, &any)).is_empty());
+        let annotated = touched(&event((Kind::Lease, Verb::Updated), &subnet, None, &any));
+        assert_eq!(annotated, Touched::default());
     }
 
     #[test]

@@ -6,12 +6,12 @@
 //! round that failed is made up for by the next.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
-use crate::actors::directory::Directory;
+use crate::actors::directory::{Directory, Refreshing};
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::touched::Touched;
 use crate::limits::{FOLLOW_EVERY, FOLLOW_SUBNETS_MAX};
@@ -43,7 +43,7 @@ struct Follower {
 
 impl Follower {
     /// Reads all there is to hear and makes memory agree with it.
-    async fn round(&mut self, directory: &Arc<Directory>) -> Result<(), Fault> {
+    async fn round(&mut self, directory: &Directory) -> Result<(), Fault> {
         let (round, doubts) = directory.following.begin();
         self.pending.add(doubts);
         loop {
@@ -52,6 +52,7 @@ impl Follower {
                 if let Err(error) = self.pending.note(&logged.event) {
                     let position = logged.position;
                     tracing::warn!(event.position = position, %error, "an event of another instance cannot be read");
+                    directory.drop_pool(logged.event.pool);
                 }
             }
             self.position = news.position;
@@ -64,9 +65,10 @@ impl Follower {
     }
 
     /// Looks at what is pending. What cannot be believed yet stays so.
-    async fn agree(&mut self, directory: &Arc<Directory>) -> Result<(), Fault> {
+    async fn agree(&mut self, directory: &Directory) -> Result<(), Fault> {
         let pools = std::mem::take(&mut self.pending.pools);
-        join_all(pools.into_iter().map(|pool| refresh(directory, pool))).await;
+        let again = join_all(pools.into_iter().map(|pool| refresh(directory, pool))).await;
+        self.pending.pools.extend(again.into_iter().flatten());
 
         let subnets = std::mem::take(&mut self.pending.addresses);
         let learned = stream::iter(subnets)
@@ -109,13 +111,16 @@ async fn learn(
     }
 }
 
-/// A pool that cannot be refreshed is loaded anew by whoever asks for it next. One that is busy
-/// refreshes itself when it can, and is not waited for.
-async fn refresh(directory: &Arc<Directory>, pool: PoolId) {
-    match tokio::time::timeout(FOLLOW_EVERY, directory.refresh_known(pool)).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(failure)) => {
-            tracing::debug!(pool.id = %pool, error = %failure, "a pool is to be loaded anew");
-        }
+/// Answers the pool when it must be looked at again. One that was told refreshes itself when it can,
+/// and is not waited for long; when that fails, or it dies, it is loaded anew by the next request.
+async fn refresh(directory: &Directory, pool: PoolId) -> Option<PoolId> {
+    let refreshed = match directory.refresh_known(pool) {
+        Refreshing::Needless => return None,
+        Refreshing::Later => return Some(pool),
+        Refreshing::Sent(refreshed) => refreshed,
+    };
+    if let Ok(Ok(Err(failure))) = tokio::time::timeout(FOLLOW_EVERY, refreshed).await {
+        tracing::debug!(pool.id = %pool, error = %failure, "a pool is to be loaded anew");
     }
+    None
 }

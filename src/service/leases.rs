@@ -69,8 +69,9 @@ impl Ipam {
             let not_found = || Failure::not_found(Kind::Lease, id);
             let store = &self.shared().store;
             // The reservation first: its revision guards the lease that is read after it.
-            let reservation = store.reservation(id.reservation).await?.ok_or_else(not_found)?;
-            let (before, subnet, pool) = self.read_lease(id).await?;
+            let reservation = self.promptly(store.reservation(id.reservation)).await?;
+            let reservation = reservation.ok_or_else(not_found)?;
+            let (before, subnet, pool) = self.promptly(self.read_lease(id)).await?;
             ask.condition.check(before.revision)?;
             let after = before.patched(patch.clone(), self.shared().clock.now())?;
             let data = to_raw(&LeaseResource::new(&after, &subnet));

@@ -11,10 +11,11 @@ mod pools;
 mod reservations;
 mod subnets;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use crate::actors::Arbiters;
 use crate::actors::admission::Permit;
@@ -40,6 +41,8 @@ use crate::telemetry::Metrics;
 pub struct Ipam {
     directory: Arc<Directory>,
     settings: Settings,
+    /// What runs beside the requests.
+    background: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
 /// What of the service can be configured.
@@ -69,6 +72,8 @@ impl Ipam {
     ) -> Result<Self, Fault> {
         // Before anything runs: what fails leaves nothing behind.
         let unfinished = store.unfinished_deletions().await?;
+        // What others commit from now on is news: nothing is loaded yet.
+        let heard = if store.is_shared() { Some(store.log_end().await?) } else { None };
         let of_writer = writer::Settings {
             answers_kept: settings.idempotency_kept,
             events_kept: settings.audit_retention,
@@ -78,23 +83,34 @@ impl Ipam {
             Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), of_writer);
         let arbiters = Arbiters::start(settings.actor_threads);
         let shared = Shared { store, writer, clock, metrics };
-        // Before anything is loaded: what others commit from now on is news.
-        let heard =
-            if shared.store.is_shared() { Some(shared.store.log_end().await?) } else { None };
         let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
+        let ipam = Self { directory, settings, background: Arc::default() };
+        let known = || Arc::downgrade(&ipam.directory);
         if let Some(position) = heard {
-            tokio::spawn(follower::follow(Arc::downgrade(&directory), position));
+            ipam.run_beside(follower::follow(known(), position));
         }
-        let ipam = Self { directory, settings };
-        tokio::spawn(ipam.clone().finish_deletions(unfinished));
-        tokio::spawn(drop_idle(Arc::downgrade(&ipam.directory)));
+        ipam.run_beside(ipam.clone().finish_deletions(unfinished));
+        ipam.run_beside(drop_idle(known()));
         Ok(ipam)
     }
 
-    /// Takes no more changes and waits for the last commit.
+    /// Takes no more changes, waits for the last commit, and ends the actors: nothing is left running.
     pub async fn stop(&self) {
         self.directory.following.stop();
+        let background = std::mem::take(&mut *self.background());
+        background.iter().for_each(AbortHandle::abort);
         self.shared().writer.stop().await;
+        // After the last verdict, for whose answers they may be needed.
+        self.directory.stop();
+    }
+
+    /// Runs until it is done, or the service is stopped.
+    fn run_beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background().push(tokio::spawn(task).abort_handle());
+    }
+
+    fn background(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the service can do its work now: the store answers, and the writer gets through.
@@ -127,19 +143,32 @@ impl Ipam {
     }
 
     async fn finish_deletion(&self, pool: PoolId, subnet: Option<SubnetId>) {
-        let origin = Origin { actor: Some("ipam".into()), request_id: None };
-        let ask = Ask { origin, ..Ask::default() };
-        let finished = match subnet {
-            None => self.delete_pool(pool, ask).await,
-            Some(subnet) => self.delete_subnet(subnet, ask).await,
-        };
-        match finished {
-            Ok(()) | Err(Failure::NotFound { .. }) => {
-                tracing::info!(pool.id = %pool, "a deletion that was begun before is done");
+        let (mut pause, pause_max) = FINISH_PAUSE;
+        let mut waited = false;
+        loop {
+            let origin = Origin { actor: Some("ipam".into()), request_id: None };
+            let ask = Ask { origin, ..Ask::default() };
+            let finished = match subnet {
+                None => self.delete_pool(pool, ask).await,
+                Some(subnet) => self.delete_subnet(subnet, ask).await,
+            };
+            match finished {
+                Ok(()) | Err(Failure::NotFound { .. }) => {
+                    tracing::info!(pool.id = %pool, "a deletion that was begun before is done");
+                    return;
+                }
+                Err(failure) if is_passing(&failure) => {
+                    if !std::mem::replace(&mut waited, true) {
+                        tracing::warn!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished yet");
+                    }
+                }
+                Err(failure) => {
+                    tracing::error!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished; ask for it again");
+                    return;
+                }
             }
-            Err(failure) => {
-                tracing::error!(pool.id = %pool, error = %failure, "a deletion that was begun before cannot be finished; ask for it again");
-            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(pause_max);
         }
     }
 
@@ -151,7 +180,7 @@ impl Ipam {
         let kept = jiff::SignedDuration::try_from(self.settings.idempotency_kept);
         let since = self.shared().clock.now() - kept.unwrap_or_default();
         let recorded = self.shared().store.answer(key.clone(), since);
-        let Some(recorded) = in_time(self.settings.commit_timeout, recorded).await? else {
+        let Some(recorded) = self.promptly(recorded).await? else {
             return Ok(None);
         };
         if recorded.request.fingerprint != key.fingerprint {
@@ -187,6 +216,14 @@ impl Ipam {
         self.replay(&key).await?.ok_or(failed)
     }
 
+    /// A read before a change, whose client was promised an answer by then.
+    async fn promptly<T, E: From<Fault>>(
+        &self,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        in_time(self.settings.commit_timeout, read).await
+    }
+
     /// Sends a pool a wish and waits for its answer. The wish runs its course, whoever goes away.
     async fn wish<T>(
         &self,
@@ -200,13 +237,27 @@ impl Ipam {
     }
 }
 
-/// A read that a client waits for, who was promised an answer by then.
-async fn in_time<T>(
+/// A read that a client waits for no longer than this.
+async fn in_time<T, E: From<Fault>>(
     patience: Duration,
-    read: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    let late = |_| Err(Fault::new("reading", "the store does not answer"));
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |_| Err(Fault::new("reading", "the store does not answer").into());
     tokio::time::timeout(patience, read).await.unwrap_or_else(late)
+}
+
+/// The first and the longest pause before the end of a deletion is tried again.
+const FINISH_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// The same may succeed by itself later.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Overloaded { .. }
+            | Failure::StoreUnavailable(_)
+            | Failure::OutcomeUnknown(_)
+            | Failure::Contended
+    )
 }
 
 /// How long `/health/ready` waits for the store, and then for the writer.
@@ -229,7 +280,7 @@ fn deleting(kind: Kind, id: impl ToString, state: State) -> Result<(), Failure> 
     }
 }
 
-async fn drop_idle(directory: std::sync::Weak<Directory>) {
+async fn drop_idle(directory: Weak<Directory>) {
     loop {
         tokio::time::sleep(ACTOR_IDLE_LOOK).await;
         match directory.upgrade() {

@@ -1,7 +1,7 @@
 //! Reservations: asked of a pool or a subnet, read, listed, patched, released.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -79,13 +79,15 @@ impl Ipam {
         request: Request,
         ask: Ask,
     ) -> Result<Answer, Failure> {
-        self.once(ask.key.clone(), self.reserve_decided(scope, request, ask)).await
+        let begun = Instant::now();
+        self.once(ask.key.clone(), self.reserve_decided(begun, scope, request, ask)).await
     }
 
     /// Decides until nobody was quicker. What collides was not made, so nothing need live on when
     /// the client goes away in between.
     async fn reserve_decided(
         &self,
+        begun: Instant,
         scope: Scope,
         request: Request,
         ask: Ask,
@@ -93,7 +95,11 @@ impl Ipam {
         let is_shared = self.shared().store.is_shared();
         let mut has_heard = false;
         let mut pause = Duration::ZERO;
-        for _ in 0..RESERVE_ATTEMPTS_MAX {
+        for attempt in 0..RESERVE_ATTEMPTS_MAX {
+            // Each attempt has the whole time anew, so none begins after it.
+            if attempt > 0 && begun.elapsed() > self.settings.commit_timeout {
+                break;
+            }
             let (pool, reserved) = self.reserve_once(scope, request.clone(), ask.clone()).await?;
             match reserved {
                 // It may have met an address that another instance has taken: that is known now.
@@ -191,7 +197,7 @@ impl Ipam {
         ask: Ask,
     ) -> Result<Answer, Failure> {
         for _ in 0..PATCH_ATTEMPTS_MAX {
-            let mut current = self.read_reservation(id).await?;
+            let mut current = self.promptly(self.read_reservation(id)).await?;
             ask.condition.check(current.reservation.revision)?;
             let before = current.reservation.clone();
             current.reservation = before.patched(patch.clone(), self.shared().clock.now())?;
@@ -210,13 +216,15 @@ impl Ipam {
         Err(Failure::Contended)
     }
 
-    /// Releases a reservation: its addresses are free for the next request when this answers.
+    /// Releases a reservation: its addresses are free for the next request when this answers. One
+    /// that a reservation here met, before it was known that another instance had leased it, is free
+    /// when it has been looked at again.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn delete_reservation(&self, id: ReservationId, ask: Ask) -> Result<(), Failure> {
         for _ in 0..PATCH_ATTEMPTS_MAX {
-            let current = self.read_reservation(id).await?;
+            let current = self.promptly(self.read_reservation(id)).await?;
             let revision = current.reservation.revision;
             ask.condition.check(revision)?;
             let held = self.held(&current.reservation).await?;

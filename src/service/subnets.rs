@@ -62,7 +62,7 @@ impl Ipam {
         patch: SubnetPatch,
         ask: Ask,
     ) -> Result<Answer, Failure> {
-        let (pool, _) = self.directory.member(id).await?;
+        let (pool, _) = self.promptly(self.directory.member(id)).await?;
         let pool = self.directory.admitted_to_pool(pool.id).await?;
         self.wish(pool, |reply| Wish::PatchSubnet { id, patch, ask, reply }).await
     }
@@ -72,7 +72,7 @@ impl Ipam {
     /// # Errors
     /// See [`Failure`].
     pub async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
-        let (pool, _) = self.directory.member(id).await?;
+        let (pool, _) = self.promptly(self.directory.member(id)).await?;
         let pool = self.directory.admitted_to_pool(pool.id).await?;
         self.wish(pool, |reply| Wish::DeleteSubnet { id, ask, reply }).await
     }

@@ -15,8 +15,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
@@ -209,10 +211,8 @@ impl Loop {
                     () = sleep_until(forget_at) => {}
                 }
             } else {
-                while received.len() < room {
-                    let Ok(item) = self.items.try_recv() else { break };
-                    received.push(item);
-                }
+                // What is there; `try_recv` may block the thread while somebody sends.
+                let _ = self.items.recv_many(&mut received, room).now_or_never();
             }
             received.drain(..).for_each(|item| self.accept(item));
             self.commit_next().await;
@@ -243,7 +243,8 @@ impl Loop {
     /// Commits the next batch and tells every change in it.
     async fn commit_next(&mut self) {
         let patience = self.settings.commit_timeout;
-        self.refuse(patience, HELD_UP);
+        // The oldest has its batch given up: what has little time left would take it from all others.
+        self.refuse(patience * 3 / 4, HELD_UP);
         let Some(oldest) = self.waiting.front() else { return };
         let give_up_at = oldest.handed_in + patience;
         let (count, closed) = cut(self.waiting.iter().map(|pending| pending.change.rows()));
@@ -349,7 +350,7 @@ impl Loop {
         let mut count = 0;
         loop {
             if self.waiting.is_empty()
-                && let Ok(item) = self.items.try_recv()
+                && let Some(Some(item)) = unconstrained(self.items.recv()).now_or_never()
             {
                 self.accept(item);
                 continue;

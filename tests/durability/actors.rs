@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipam::actors::Arbiters;
 use ipam::actors::ask::{Answer, Ask};
-use ipam::actors::directory::Directory;
+use ipam::actors::directory::{Directory, Refreshing};
 use ipam::actors::failure::Failure;
 use ipam::actors::handle::{PoolMessage, Reserve, SubnetHandle, SubnetMessage};
 use ipam::actors::shared::Shared;
@@ -102,7 +102,7 @@ fn in_system(test: impl AsyncFnOnce(World)) {
     let data = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let world = World::new(data.path()).await;
-        test(world).await;
+        tokio::time::timeout(Duration::from_secs(60), test(world)).await.expect("it hangs");
     });
 }
 
@@ -166,6 +166,25 @@ fn a_crowded_actor_refuses_at_once() {
         assert!(matches!(refused, Err(Failure::Overloaded { .. })), "{refused:?}");
         drop(permits);
         world.reserve(1).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pool_that_cannot_be_told_to_refresh_is_told_later() {
+    in_system(async |world| {
+        let refresh = || world.directory.refresh_known(world.pool);
+        assert!(matches!(refresh(), Refreshing::Needless), "nothing is known of it");
+        let pool = world.directory.pool(world.pool).await.unwrap();
+        let before = world.handle().await;
+        let permits: Vec<_> =
+            (0..ACTOR_IN_FLIGHT_MAX).map(|_| pool.admission.admit().unwrap()).collect();
+        assert!(matches!(refresh(), Refreshing::Later), "it is crowded");
+        drop(permits);
+        let Refreshing::Sent(refreshed) = refresh() else { panic!("it takes requests") };
+        refreshed.await.unwrap().unwrap();
+        world.directory.drop_pool(world.pool);
+        assert!(matches!(refresh(), Refreshing::Needless), "the next request loads it");
+        assert!(!Arc::ptr_eq(&before, &world.handle().await), "its subnets as well");
     });
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -71,9 +72,11 @@ async fn a_full_disk_refuses_writes_loses_nothing_and_heals() {
         assert_eq!(read.status, StatusCode::OK, "reads go on");
         limit_file_size(&server, "unlimited");
         // It heals by itself; how soon is not promised, that it does is.
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut healed = reserve(&mut client, &subnet).await;
         while healed.status != StatusCode::CREATED {
             assert_eq!(healed.status, StatusCode::SERVICE_UNAVAILABLE, "{}", healed.body);
+            assert!(Instant::now() < deadline, "it does not heal: {}", healed.body);
             tokio::task::yield_now().await;
             healed = reserve(&mut client, &subnet).await;
         }

@@ -76,8 +76,9 @@ type FaultyStore = Wrapped<Faults>;
 
 struct Faults {
     armed: Mutex<Option<Place>>,
-    /// A commit hangs for ever: the program is about to end.
+    /// A commit hangs until the case is over: the program is about to end.
     hanging: Notify,
+    over: Notify,
     /// The outcome may be settled now.
     settle: Notify,
     unknown: Mutex<Option<bool>>,
@@ -103,7 +104,8 @@ impl WritePath for Faults {
                 }
                 if place.is_crash() {
                     self.hanging.notify_one();
-                    std::future::pending::<()>().await;
+                    self.over.notified().await;
+                    return Err(CommitError::NotDone(fault()));
                 }
                 *self.unknown.lock().unwrap() = Some(place.is_made());
                 Err(CommitError::Unknown(fault()))
@@ -175,6 +177,7 @@ async fn start(data: &Data) -> (Ipam, Arc<FaultyStore>) {
     let faults = Faults {
         armed: Mutex::new(None),
         hanging: Notify::new(),
+        over: Notify::new(),
         settle: Notify::new(),
         unknown: Mutex::new(None),
     };
@@ -273,7 +276,10 @@ impl World {
 async fn agrees(ipam: &Ipam, store: &Arc<FaultyStore>) {
     // What was in doubt is settled, and what was left to be done in the background is done.
     while let Err(failure) = ipam.ready().await {
-        assert!(matches!(failure, Failure::Overloaded { .. }), "{failure:?}");
+        // A machine that is busy may be late with a read.
+        let waits = matches!(failure, Failure::Overloaded { .. } | Failure::StoreUnavailable(_));
+        assert!(waits, "{failure:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     loop {
         let (pools, subnets) = store.unfinished_deletions().await.unwrap();
@@ -327,6 +333,9 @@ async fn fail_at(place: Place, operation: Operation, data: &Data) {
         let (left, _kept) = left_by_a_crash(data);
         let (ipam, store) = start(&left).await;
         agrees(&ipam, &store).await;
+        stop(ipam, store).await;
+        world.store.path.over.notify_one();
+        stop(world.ipam, world.store).await;
         return;
     }
 
@@ -362,6 +371,16 @@ async fn fail_at(place: Place, operation: Operation, data: &Data) {
         assert!(matches!(again, Ok(()) | Err(Failure::NotFound { .. })), "{again:?}");
     }
     agrees(&world.ipam, &world.store).await;
+    stop(world.ipam, world.store).await;
+}
+
+/// Nothing of a service that was stopped holds its store any more.
+async fn stop(ipam: Ipam, store: Arc<FaultyStore>) {
+    ipam.stop().await;
+    drop(ipam);
+    while Arc::strong_count(&store) > 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// A store of its own for each of them.

@@ -15,10 +15,13 @@ use ipam::store::sqlite::SqliteStore;
 use ipam::store::writer::{Settings, Verdict, Writer};
 use ipam::telemetry::Metrics;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
 use crate::support::new_pool;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nothing here takes so long.
+const LONG: Duration = Duration::from_secs(60);
 
 fn keyed(at: Timestamp) -> Change {
     let (pool, change) = new_pool();
@@ -67,17 +70,20 @@ async fn all_that_is_old_is_forgotten_under_load() {
         let first = EventQuery { limit: 1, ..EventQuery::default() };
         store.events(first).await.unwrap().items.first().map(|event| event.at)
     };
-    while oldest_event().await.is_some_and(|at| at < now) {
-        tokio::task::yield_now().await;
-    }
     let is_old = |answer: &Recorded| answer.at < now;
-    while store.answers(None, 1).await.unwrap().items.iter().any(is_old) {
-        tokio::task::yield_now().await;
-    }
+    let forgotten = async {
+        while oldest_event().await.is_some_and(|at| at < now) {
+            tokio::task::yield_now().await;
+        }
+        while store.answers(None, 1).await.unwrap().items.iter().any(is_old) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, forgotten).await.expect("what is old is forgotten");
     enough.store(true, Ordering::Relaxed);
     let mut made = 0;
     for client in load {
-        made += client.await.unwrap();
+        made += timeout(LONG, client).await.expect("commits go on").unwrap();
     }
     assert!(made > 0, "commits went on meanwhile");
     writer.stop().await;

@@ -105,7 +105,8 @@ impl Bed {
     /// A change whose commit has begun and hangs.
     async fn send_stalled(&self) -> Sent {
         let sent = self.send();
-        self.store.path.begun.notified().await;
+        let begun = tokio::time::timeout(LONG, self.store.path.begun.notified()).await;
+        begun.expect("the commit begins");
         sent
     }
 
@@ -120,7 +121,8 @@ impl Bed {
 
 impl Sent {
     async fn verdict(&mut self) -> Verdict {
-        self.verdicts.recv().await.expect("a verdict")
+        let verdict = tokio::time::timeout(LONG, self.verdicts.recv()).await;
+        verdict.expect("a verdict in time").expect("a verdict")
     }
 
     async fn done(&mut self) {
@@ -209,6 +211,24 @@ async fn a_batch_is_given_up_when_the_oldest_in_it_has_waited_enough() {
     let give_up_at = bed.store.path.give_up_at.lock().unwrap();
     assert_eq!(give_up_at.len(), 2, "two commits");
     assert!((before + LONG..=after + LONG).contains(&give_up_at[1]));
+}
+
+#[tokio::test]
+async fn who_has_little_time_left_does_not_take_it_from_the_others() {
+    let data = tempfile::tempdir().unwrap();
+    let patience = Duration::from_secs(8);
+    let bed = Bed::new(data.path(), patience);
+    let mut stalled = bed.send_stalled().await;
+    let mut old = bed.send();
+    tokio::time::sleep(patience * 3 / 4).await;
+    let before = Instant::now();
+    let mut young = bed.send();
+    bed.let_go(2);
+    stalled.done().await;
+    old.not_done().await;
+    young.done().await;
+    assert!(bed.store.path.give_up_at.lock().unwrap()[1] >= before + patience);
+    assert!(bed.has(&young).await && !bed.has(&old).await);
 }
 
 #[tokio::test]

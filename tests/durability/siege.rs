@@ -114,7 +114,8 @@ impl Siege {
         }
         happens(&mut self.dice, &progress).await;
         progress.is_over.store(true, Ordering::Relaxed);
-        let mut returned = tasks.join_all().await;
+        let returned = tokio::time::timeout(Duration::from_secs(120), tasks.join_all()).await;
+        let mut returned = returned.expect("every client comes to an end");
         returned.sort_by_key(|(number, ..)| *number);
         let connected = returned.iter().filter(|(.., broke)| !broke).count();
         self.clients.extend(returned.into_iter().map(|(_, believes, _)| believes));

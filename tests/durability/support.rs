@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -24,6 +25,9 @@ impl Server {
         Client::connect(self.address).await.expect("the server accepts connections")
     }
 }
+
+/// A request that takes longer is a stall.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// One keep-alive connection.
 pub struct Client {
@@ -82,6 +86,19 @@ impl Client {
     }
 
     pub async fn try_send(
+        &mut self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Response, Broken> {
+        let answer = self.exchange(method.clone(), path, key, body);
+        tokio::time::timeout(ANSWERED_WITHIN, answer)
+            .await
+            .unwrap_or_else(|_| panic!("{method} {path} has no answer in {ANSWERED_WITHIN:?}"))
+    }
+
+    async fn exchange(
         &mut self,
         method: Method,
         path: &str,
@@ -147,10 +164,9 @@ impl Client {
             let page = self.get(&format!("{path}{joint}limit=1000{cursor}")).await;
             assert_eq!(page.status, StatusCode::OK, "{}", page.body);
             items.extend(page.body[name].as_array().expect("a list").iter().cloned());
-            match page.body["next"].as_str() {
-                Some(next) => cursor = format!("&{parameter}={next}"),
-                None => return items,
-            }
+            let Some(next) = page.body["next"].as_str() else { return items };
+            let before = std::mem::replace(&mut cursor, format!("&{parameter}={next}"));
+            assert_ne!(before, cursor, "{path} does not go on");
         }
     }
 }

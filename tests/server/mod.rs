@@ -4,11 +4,27 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The program under test.
 pub const IPAM: &str = env!("CARGO_BIN_EXE_ipam");
+
+/// Longer than anything takes here: a stop waits for 30 s twice at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `/health/ready` waits for less.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Does what may block on a thread of its own; names it when it takes too long.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = mpsc::channel();
+    // Who waited may have given up.
+    thread::spawn(move || drop(sender.send(work())));
+    done.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{what}: {error}"))
+}
 
 /// Where the data is that a server works on.
 #[derive(Clone, Debug)]
@@ -46,9 +62,11 @@ impl Data {
 
 /// `ipam serve` on a port of its own choice; ended by `kill -9` when dropped.
 pub struct Server {
-    child: Child,
+    child: Running,
     pub address: SocketAddr,
 }
+
+struct Running(Child);
 
 impl Server {
     pub fn start(data: impl Into<Data>) -> Self {
@@ -65,16 +83,20 @@ impl Server {
 
     /// Waits until it can be reached, which may be before its store can.
     pub fn launch(mut command: Command, data: impl Into<Data>) -> Self {
-        let mut child = command
+        let child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(data.into().arguments())
             .env("IPAM_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
+        let mut child = Running(child);
+        let stdout = child.0.stdout.take().expect("stdout is piped");
+        let line = in_time("the first line of the server", move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        });
+        let line = line.expect("stdout can be read");
         let address = line
             .trim()
             .strip_prefix("listening on http://")
@@ -92,13 +114,14 @@ impl Server {
                 return;
             }
             assert!(Instant::now() < deadline, "it does not become ready: {answer}");
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// What `/health/ready` answers, head and all.
     pub fn ready(&self) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(self.address)?;
+        let mut stream = TcpStream::connect_timeout(&self.address, ANSWERED_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
         stream.write_all(
             b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         )?;
@@ -108,36 +131,50 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// `kill -9`.
     pub fn kill(mut self) {
-        self.child.kill().expect("the process can be killed");
-        self.child.wait().expect("the process ends");
+        self.child.0.kill().expect("the process can be killed");
+        self.child.wait("the end of a killed server");
     }
 
     /// SIGTERM, and success as exit status.
     pub fn stop(mut self) {
         let status = Command::new("kill").arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success());
-        let status = self.child.wait().expect("the process ends");
+        let status = self.child.wait("the end of a server after SIGTERM");
         assert!(status.success(), "it ends with {status}");
     }
 }
 
-impl Drop for Server {
+impl Running {
+    fn wait(&mut self, what: &str) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("the process can be asked") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{what} takes too long");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         // Both fail when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 /// `ipam check` finds nothing.
 pub fn assert_clean(data: impl Into<Data>) {
-    let output = Command::new(IPAM).arg("check").args(data.into().arguments()).output();
-    let output = output.expect("the program starts");
+    let mut check = Command::new(IPAM);
+    check.arg("check").args(data.into().arguments());
+    let output = in_time("ipam check", move || check.output()).expect("the program starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ipam check: {text}{errors}");
