@@ -28,7 +28,7 @@ struct Flights {
     crossed: bool,
 }
 
-/// From when this was made, [`Watch::calm`] knows what was in flight.
+/// From when this was made, [`Watch::is_calm`] knows what was in flight.
 #[derive(Debug)]
 pub struct Watch(Arc<InFlight>);
 
