@@ -60,7 +60,7 @@ impl MongoSettings {
             }
             (_, Some(UNAUTHORIZED)) => MongoOpenError::Unsuitable(format!(
                 "the user of the connection string lacks rights: give it the role readWrite on \
-                 database {database}: {text}"
+                 database {database}"
             )),
             (_, Some(NOT_WRITABLE_PRIMARY | NOT_PRIMARY_NO_SECONDARY_OK)) => {
                 MongoOpenError::Unavailable(text)
