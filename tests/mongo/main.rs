@@ -9,6 +9,7 @@ mod instances;
 mod network;
 mod proxy;
 mod restart;
+mod rights;
 mod secrets;
 mod support;
 
