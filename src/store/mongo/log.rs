@@ -5,11 +5,10 @@
 //! server lets one of them through. One document for a batch costs the server a fifth less than one
 //! for each event, and the trail is queried by unwinding the batches that an index finds.
 
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use mongodb::bson::raw::cstr;
 use mongodb::bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
-use mongodb::{Collection, Database};
+use mongodb::options::{AggregateOptions, FindOptions};
 
 use crate::domain::event::{Event, Kind, LoggedEvent, Origin};
 use crate::domain::id::{EventId, PoolId, SubnetId};
@@ -19,6 +18,7 @@ use crate::store::query::{EventQuery, News, Page};
 use super::documents::{Fields, Malformed, binary, bson_binary, documents, integer};
 use super::faults::ReadError;
 use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS, by_name};
+use super::reader::Readers;
 
 /// Bytes of events in one document, unless a single one is larger.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -153,17 +153,23 @@ fn event(fields: Fields<'_>) -> Result<Event, Malformed> {
     })
 }
 
-/// The log, read.
-pub struct Log(Collection<RawDocumentBuf>);
+/// Batches in order of time.
+fn of_time() -> FindOptions {
+    FindOptions::builder().sort(doc! { "at": 1, "_id": 1 }).hint(by_name(BY_TIME)).build()
+}
 
-impl Log {
-    pub fn of(db: &Database) -> Self {
-        Self(db.collection(EVENTS))
+/// The log, read.
+pub struct Log<'a>(pub &'a Readers);
+
+impl Log<'_> {
+    pub async fn end(&self) -> Result<LogEnd, ReadError> {
+        Ok(self.last().await?.map_or(Ok(LogEnd::EMPTY), |batch| LogEnd::after(&batch))?)
     }
 
-    pub async fn end(&self) -> Result<LogEnd, ReadError> {
-        let last = self.0.find_one(doc! {}).sort(doc! { "_id": -1 }).projection(end_fields());
-        Ok(last.await?.map_or(Ok(LogEnd::EMPTY), |batch| LogEnd::after(&batch))?)
+    /// What the last batch says of the end.
+    async fn last(&self) -> Result<Option<RawDocumentBuf>, ReadError> {
+        let last = FindOptions::builder().sort(doc! { "_id": -1 }).projection(end_fields()).build();
+        self.0.reader().await?.first(EVENTS, doc! {}, last).await
     }
 
     /// Unwinds the batches that can hold what is asked for, and keeps what is.
@@ -210,7 +216,7 @@ impl Log {
             (None, Some(_)) => BY_KIND,
             (None, None) => "_id_",
         };
-        let pipeline = [
+        let pipeline = vec![
             doc! { "$match": batches },
             doc! { "$sort": { "_id": 1 } },
             doc! { "$project": { "at": 1, "events": 1 } },
@@ -219,8 +225,8 @@ impl Log {
             doc! { "$match": events },
             doc! { "$limit": limit },
         ];
-        let found = self.0.aggregate(pipeline).hint(by_name(hint)).with_type::<RawDocumentBuf>();
-        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+        let options = AggregateOptions::builder().hint(by_name(hint)).build();
+        let found = self.unwound(pipeline, options).await?;
         let more = found.len() > query.limit;
         let items = found.iter().take(query.limit).map(|doc| {
             let fields = Fields(doc);
@@ -237,19 +243,34 @@ impl Log {
     /// is none.
     async fn first_position_at(&self, at: Timestamp) -> Result<u64, ReadError> {
         let later = doc! { "at": { "$gte": at.as_microsecond() } };
-        let first = self.0.find_one(later).sort(doc! { "at": 1, "_id": 1 });
-        let first = first.hint(by_name(BY_TIME)).projection(doc! { "_id": 1 }).await?;
+        let mut options = of_time();
+        options.projection = Some(doc! { "_id": 1 });
+        let first = self.0.reader().await?.first(EVENTS, later, options).await?;
         Ok(match first {
             Some(batch) => Fields(&batch).integer("_id")?,
             None => self.end().await?.next_position,
         })
     }
 
+    async fn unwound(
+        &self,
+        pipeline: Vec<Document>,
+        options: AggregateOptions,
+    ) -> Result<Vec<RawDocumentBuf>, ReadError> {
+        let mut reader = self.0.reader().await?;
+        let mut found = reader.aggregate(EVENTS, pipeline, options).await?;
+        let mut all = Vec::new();
+        while found.advance().await? {
+            all.push(found.current().to_owned());
+        }
+        Ok(all)
+    }
+
     /// See [`crate::store::Store::news`].
     pub async fn news(&self, after: u64, own: &[u8; 16]) -> Result<News, ReadError> {
         let begin = after.saturating_sub(BATCH_CHANGES_MAX as u64);
         let is_own = doc! { "$eq": ["$instance", bson_binary(own)] };
-        let pipeline = [
+        let pipeline = vec![
             doc! { "$match": { "_id": { "$gt": integer(begin) } } },
             doc! { "$sort": { "_id": 1 } },
             doc! { "$match": { "$expr": { "$gt": [{ "$add": ["$_id", "$count"] }, integer(after) + 1] } } },
@@ -257,8 +278,7 @@ impl Log {
             doc! { "$project": { "at": 1, "count": 1,
             "events": { "$cond": [is_own, [], "$events"] } } },
         ];
-        let found = self.0.aggregate(pipeline).with_type::<RawDocumentBuf>();
-        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+        let found = self.unwound(pipeline, AggregateOptions::default()).await?;
         let mut news = News { events: Vec::new(), position: after, more: false };
         news.more = found.len() == usize::try_from(NEWS_BATCHES).unwrap_or_default();
         for batch in &found {
@@ -278,8 +298,10 @@ impl Log {
     /// The ids of the events that were committed at `at` or later.
     pub async fn ids_since(&self, at: Timestamp) -> Result<Vec<EventId>, ReadError> {
         let later = doc! { "at": { "$gte": at.as_microsecond() } };
-        let found = self.0.find(later).hint(by_name(BY_TIME)).projection(doc! { "events.id": 1 });
-        let mut found = found.await?;
+        let mut options = of_time();
+        options.projection = Some(doc! { "events.id": 1 });
+        let mut reader = self.0.reader().await?;
+        let mut found = reader.find(EVENTS, later, options).await?;
         let mut ids = Vec::new();
         while found.advance().await? {
             for fields in documents("events", Fields(found.current()).array("events")?) {
@@ -291,14 +313,15 @@ impl Log {
 
     /// See [`crate::store::Store::forget_events`]: whole batches, but never the last.
     pub async fn forget(&self, before: Timestamp, limit: usize) -> Result<usize, ReadError> {
-        let last = self.0.find_one(doc! {}).sort(doc! { "_id": -1 }).projection(end_fields());
-        let Some(last) = last.await? else { return Ok(0) };
+        let Some(last) = self.last().await? else { return Ok(0) };
         let older = doc! {
             "at": { "$lt": before.as_microsecond() },
             "_id": { "$lt": integer(Fields(&last).integer("_id")?) },
         };
-        let found = self.0.find(older).hint(by_name(BY_TIME)).projection(end_fields());
-        let mut found = found.sort(doc! { "at": 1, "_id": 1 }).await?;
+        let mut options = of_time();
+        options.projection = Some(end_fields());
+        let mut reader = self.0.reader().await?;
+        let mut found = reader.find(EVENTS, older, options).await?;
         let (mut count, mut end) = (0, None);
         while count < limit && found.advance().await? {
             let fields = Fields(found.current());
@@ -306,7 +329,8 @@ impl Log {
             end = Some(integer(fields.integer("_id")?));
         }
         if let Some(end) = end {
-            self.0.delete_many(doc! { "_id": { "$lte": end } }).await?;
+            let events = self.0.db.collection::<RawDocumentBuf>(EVENTS);
+            events.delete_many(doc! { "_id": { "$lte": end } }).await?;
         }
         Ok(count)
     }

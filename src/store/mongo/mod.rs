@@ -13,6 +13,7 @@ mod instances;
 mod layout;
 mod log;
 mod read;
+mod reader;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use mongodb::Database;
+use mongodb::bson::doc;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
@@ -43,10 +44,11 @@ use faults::ReadError;
 use gather::Gather;
 use instances::{Instance, Whose};
 use log::Log;
+use reader::Readers;
 
 /// A database, and this instance in it.
 struct MongoStore {
-    db: Database,
+    readers: Readers,
     reservations: Gather<ReservationId, Reservation>,
     answers: Gather<String, Recorded>,
     /// None when the store is only read.
@@ -75,17 +77,21 @@ pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenE
     let opening = async {
         layout::prepare(&db, settings).await?;
         let describe = |error| settings.describe(&error);
-        let session = db.client().start_session().await.map_err(describe)?;
+        let mut session = db.client().start_session().await.map_err(describe)?;
         let instance = Instance::register(&db, &session).await.map_err(describe)?;
         let ended = instance.end_sessions(&db, Whose::AnyOther).await.map_err(describe)?;
         tracing::debug!(sessions = ended, "ended the sessions of other instances");
-        Ok((session, instance))
+        // What there is by now is shown, whoever answered for it.
+        db.run_command(doc! { "ping": 1 }).session(&mut session).await.map_err(describe)?;
+        let readers = Readers::new(db.clone());
+        readers.committed(&session);
+        Ok((session, instance, readers))
     };
-    let (session, instance) = in_time(opening).await?;
+    let (session, instance, readers) = in_time(opening).await?;
     let signs_of_life = instance.give_signs_of_life(&db);
-    let committer = Mutex::new(Committer::new(db.clone(), instance.clone(), session));
+    let committer = Mutex::new(Committer::new(readers.clone(), instance.clone(), session));
     let writing = Some(Writing { committer, instance, signs_of_life });
-    Ok(Arc::new(MongoStore::new(db, writing)))
+    Ok(Arc::new(MongoStore::new(readers, writing)))
 }
 
 /// Connects to the database to read only, as an audit does: nothing in it is changed.
@@ -95,7 +101,7 @@ pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenE
 pub async fn open_to_read(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
     let db = connect::connect(settings).await?;
     in_time(layout::verify(&db, settings)).await?;
-    Ok(Arc::new(MongoStore::new(db, None)))
+    Ok(Arc::new(MongoStore::new(Readers::new(db), None)))
 }
 
 /// An index that is being built goes on being built, and the next attempt waits for it.
@@ -107,12 +113,12 @@ async fn in_time<T>(
 }
 
 impl MongoStore {
-    fn new(db: Database, writing: Option<Writing>) -> Self {
-        let (of_reservations, of_answers) = (db.clone(), db.clone());
+    fn new(readers: Readers, writing: Option<Writing>) -> Self {
+        let (of_reservations, of_answers) = (readers.clone(), readers.clone());
         let reservations = move |ids| read::reservations_by_id(of_reservations.clone(), ids);
         let answers = move |keys| read::answers_by_key(of_answers.clone(), keys);
         let (reservations, answers) = (Gather::new(reservations), Gather::new(answers));
-        Self { db, reservations, answers, writing }
+        Self { readers, reservations, answers, writing }
     }
 
     async fn read<T>(
@@ -159,27 +165,27 @@ impl Store for MongoStore {
     }
 
     async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.read("forgetting answers", read::forget_answers(&self.db, before, limit)).await
+        self.read("forgetting answers", read::forget_answers(&self.readers, before, limit)).await
     }
 
     async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
-        self.read("reading a pool", read::pool(&self.db, id)).await
+        self.read("reading a pool", read::pool(&self.readers, id)).await
     }
 
     async fn pools(&self, list: List<PoolId>) -> Result<Page<Pool>, Fault> {
-        self.read("listing pools", read::pools(&self.db, &list)).await
+        self.read("listing pools", read::pools(&self.readers, &list)).await
     }
 
     async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
-        self.read("reading a subnet", read::subnet(&self.db, id)).await
+        self.read("reading a subnet", read::subnet(&self.readers, id)).await
     }
 
     async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {
-        self.read("listing subnets", read::subnets(&self.db, pool, &list)).await
+        self.read("listing subnets", read::subnets(&self.readers, pool, &list)).await
     }
 
     async fn subnets_of(&self, pool: PoolId) -> Result<Vec<Subnet>, Fault> {
-        self.read("reading the subnets of a pool", read::subnets_of(&self.db, pool)).await
+        self.read("reading the subnets of a pool", read::subnets_of(&self.readers, pool)).await
     }
 
     async fn reservation(&self, id: ReservationId) -> Result<Option<Reservation>, Fault> {
@@ -191,7 +197,7 @@ impl Store for MongoStore {
         scope: Scope,
         list: List<ReservationId>,
     ) -> Result<Page<Reservation>, Fault> {
-        self.read("listing reservations", read::reservations(&self.db, scope, &list)).await
+        self.read("listing reservations", read::reservations(&self.readers, scope, &list)).await
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Fault> {
@@ -201,16 +207,16 @@ impl Store for MongoStore {
     }
 
     async fn leases(&self, query: LeaseQuery) -> Result<Page<Lease>, Fault> {
-        self.read("listing leases", read::leases(&self.db, &query)).await
+        self.read("listing leases", read::leases(&self.readers, &query)).await
     }
 
     async fn leased_addresses(&self, subnet: SubnetId) -> Result<Vec<IpAddr>, Fault> {
-        let read = read::leased_addresses(&self.db, subnet);
+        let read = read::leased_addresses(&self.readers, subnet);
         self.scan("reading the leased addresses of a subnet", read).await
     }
 
     async fn lease_counts(&self, subnets: Vec<SubnetId>) -> Result<HashMap<SubnetId, u64>, Fault> {
-        self.scan("counting leases", read::lease_counts(&self.db, subnets)).await
+        self.scan("counting leases", read::lease_counts(&self.readers, subnets)).await
     }
 
     async fn leased_among(
@@ -218,16 +224,16 @@ impl Store for MongoStore {
         subnet: SubnetId,
         addresses: Vec<IpAddr>,
     ) -> Result<Vec<IpAddr>, Fault> {
-        let read = read::leased_among(&self.db, subnet, &addresses);
+        let read = read::leased_among(&self.readers, subnet, &addresses);
         self.read("looking for leased addresses", read).await
     }
 
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
-        self.read("reading the event log", Log::of(&self.db).events(&query)).await
+        self.read("reading the event log", Log(&self.readers).events(&query)).await
     }
 
     async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.read("forgetting events", Log::of(&self.db).forget(before, limit)).await
+        self.read("forgetting events", Log(&self.readers).forget(before, limit)).await
     }
 
     fn is_shared(&self) -> bool {
@@ -236,14 +242,14 @@ impl Store for MongoStore {
 
     async fn log_end(&self) -> Result<u64, Fault> {
         let end = self
-            .read("looking for the end of the event log", async { Log::of(&self.db).end().await });
+            .read("looking for the end of the event log", async { Log(&self.readers).end().await });
         Ok(end.await?.next_position - 1)
     }
 
     async fn news(&self, after: u64) -> Result<News, Fault> {
         let what = "reading what other instances did";
         let own = self.writing(what)?.instance.id;
-        self.read(what, async move { Log::of(&self.db).news(after, &own).await }).await
+        self.read(what, async move { Log(&self.readers).news(after, &own).await }).await
     }
 
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {
@@ -252,11 +258,11 @@ impl Store for MongoStore {
     }
 
     async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
-        self.read("reading recorded answers", read::answers(&self.db, after, limit)).await
+        self.read("reading recorded answers", read::answers(&self.readers, after, limit)).await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {
-        let read = read::unfinished_deletions(&self.db);
+        let read = read::unfinished_deletions(&self.readers);
         self.read("looking for unfinished deletions", read).await
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
-use mongodb::{Collection, Database};
+use mongodb::options::FindOptions;
 
 use crate::domain::address::to_key;
 use crate::domain::annotations::Label;
@@ -30,6 +30,7 @@ use super::layout::{
     BY_LABEL, BY_LEASE_LABEL, BY_POOL, BY_SPAN, BY_SUBNET, BY_TIME, DELETING, IDEMPOTENCY, LEASES,
     POOLS, RESERVATIONS, SUBNETS, by_name,
 };
+use super::reader::Readers;
 
 /// Counts that run at once.
 const COUNTS_AT_ONCE: usize = 8;
@@ -40,27 +41,25 @@ const LARGE_AT_ONCE: u32 = 100;
 
 type Read<T> = Result<T, ReadError>;
 
-fn collection(db: &Database, name: &str) -> Collection<RawDocumentBuf> {
-    db.collection(name)
-}
-
 async fn one<T>(
-    db: &Database,
+    readers: &Readers,
     name: &str,
     filter: Document,
     read: fn(&RawDocument) -> Result<T, Malformed>,
 ) -> Read<Option<T>> {
-    let found = collection(db, name).find_one(filter).await?;
+    let mut reader = readers.reader().await?;
+    let found = reader.first(name, filter, FindOptions::default()).await?;
     Ok(found.map(|doc| read(&doc)).transpose()?)
 }
 
 async fn all<T>(
-    db: &Database,
+    readers: &Readers,
     name: &str,
     filter: Document,
     read: fn(&RawDocument) -> Result<T, Malformed>,
 ) -> Read<Vec<T>> {
-    let mut found = collection(db, name).find(filter).sort(doc! { "_id": 1 }).await?;
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(name, filter, in_order()).await?;
     let mut items = Vec::new();
     while found.advance().await? {
         items.push(read(found.current())?);
@@ -98,18 +97,17 @@ impl Select {
 
     async fn page<T>(
         self,
-        db: &Database,
+        readers: &Readers,
         name: &str,
         limit: usize,
         read: fn(&RawDocument) -> Result<T, Malformed>,
     ) -> Read<Page<T>> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let collection = collection(db, name);
-        let mut found = collection.find(self.filter);
-        if let Some(hint) = self.hint {
-            found = found.hint(by_name(hint));
-        }
-        let mut found = found.sort(doc! { "_id": 1 }).limit(most).await?;
+        let mut options = in_order();
+        options.hint = self.hint.map(by_name);
+        options.limit = Some(most);
+        let mut reader = readers.reader().await?;
+        let mut found = reader.find(name, self.filter, options).await?;
         let mut items = Vec::new();
         while found.advance().await? {
             if items.len() == limit {
@@ -121,44 +119,56 @@ impl Select {
     }
 }
 
+/// In order of `_id`.
+fn in_order() -> FindOptions {
+    FindOptions::builder().sort(doc! { "_id": 1 }).build()
+}
+
+/// Nothing but the `_id`.
+fn only_ids() -> FindOptions {
+    FindOptions::builder().projection(doc! { "_id": 1 }).build()
+}
+
 fn every(field: &str, labels: &[Label]) -> Vec<Document> {
     labels.iter().map(|label| doc! { field: bson_binary(&label_digest(label)) }).collect()
 }
 
 const BY_ID: &str = "_id_";
 
-pub async fn pool(db: &Database, id: PoolId) -> Read<Option<Pool>> {
-    one(db, POOLS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::pool).await
+pub async fn pool(readers: &Readers, id: PoolId) -> Read<Option<Pool>> {
+    one(readers, POOLS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::pool).await
 }
 
-pub async fn pools(db: &Database, list: &List<PoolId>) -> Read<Page<Pool>> {
+pub async fn pools(readers: &Readers, list: &List<PoolId>) -> Read<Page<Pool>> {
     let select = Select::new(doc! {}, BY_ID).carrying(&list.labels);
     let select = select.after(list.after.map(|id| bson_binary(id.as_bytes())));
-    select.page(db, POOLS, list.limit, documents::pool).await
+    select.page(readers, POOLS, list.limit, documents::pool).await
 }
 
-pub async fn subnet(db: &Database, id: SubnetId) -> Read<Option<Subnet>> {
-    one(db, SUBNETS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::subnet).await
+pub async fn subnet(readers: &Readers, id: SubnetId) -> Read<Option<Subnet>> {
+    one(readers, SUBNETS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::subnet).await
 }
 
-pub async fn subnets(db: &Database, pool: PoolId, list: &List<SubnetId>) -> Read<Page<Subnet>> {
+pub async fn subnets(readers: &Readers, pool: PoolId, list: &List<SubnetId>) -> Read<Page<Subnet>> {
     let of_pool = doc! { "pool": bson_binary(pool.as_bytes()) };
     let select = Select::new(of_pool, BY_POOL).carrying(&list.labels);
     let select = select.after(list.after.map(|id| bson_binary(id.as_bytes())));
-    select.page(db, SUBNETS, list.limit, documents::subnet).await
+    select.page(readers, SUBNETS, list.limit, documents::subnet).await
 }
 
-pub async fn subnets_of(db: &Database, pool: PoolId) -> Read<Vec<Subnet>> {
-    all(db, SUBNETS, doc! { "pool": bson_binary(pool.as_bytes()) }, documents::subnet).await
+pub async fn subnets_of(readers: &Readers, pool: PoolId) -> Read<Vec<Subnet>> {
+    all(readers, SUBNETS, doc! { "pool": bson_binary(pool.as_bytes()) }, documents::subnet).await
 }
 
 /// Some reservations by their ids.
 pub async fn reservations_by_id(
-    db: Database,
+    readers: Readers,
     ids: Vec<ReservationId>,
 ) -> Read<HashMap<ReservationId, Reservation>> {
     let ids: Vec<Bson> = ids.iter().map(|id| bson_binary(id.as_bytes())).collect();
-    let mut found = collection(&db, RESERVATIONS).find(doc! { "_id": { "$in": ids } }).await?;
+    let mut reader = readers.reader().await?;
+    let filter = doc! { "_id": { "$in": ids } };
+    let mut found = reader.find(RESERVATIONS, filter, FindOptions::default()).await?;
     let mut items = HashMap::new();
     while found.advance().await? {
         let reservation = documents::reservation(found.current())?;
@@ -168,7 +178,7 @@ pub async fn reservations_by_id(
 }
 
 pub async fn reservations(
-    db: &Database,
+    readers: &Readers,
     scope: Scope,
     list: &List<ReservationId>,
 ) -> Read<Page<Reservation>> {
@@ -180,11 +190,11 @@ pub async fn reservations(
     };
     let select = select.carrying(&list.labels);
     let select = select.after(list.after.map(|id| bson_binary(id.as_bytes())));
-    select.page(db, RESERVATIONS, list.limit, documents::reservation).await
+    select.page(readers, RESERVATIONS, list.limit, documents::reservation).await
 }
 
 /// Walks the reservations that can hold what is asked for, in order, and keeps the leases that are.
-pub async fn leases(db: &Database, query: &LeaseQuery) -> Read<Page<Lease>> {
+pub async fn leases(readers: &Readers, query: &LeaseQuery) -> Read<Page<Lease>> {
     let LeaseQuery { list, reservation, pool, subnet, address } = query;
     let mut ids = doc! {};
     if let Some(after) = list.after {
@@ -194,7 +204,7 @@ pub async fn leases(db: &Database, query: &LeaseQuery) -> Read<Page<Lease>> {
         ids.insert("$eq", bson_binary(reservation.as_bytes()));
     }
     if let Some(address) = address {
-        ids.insert("$in", holders(db, *address).await?);
+        ids.insert("$in", holders(readers, *address).await?);
     }
     let mut filter = doc! {};
     let hint = if reservation.is_some() || address.is_some() {
@@ -226,9 +236,11 @@ pub async fn leases(db: &Database, query: &LeaseQuery) -> Read<Page<Lease>> {
             && address.is_none_or(|address| lease.address == address)
             && carries(lease, &list.labels)
     };
-    let reservations = collection(db, RESERVATIONS);
-    let found = reservations.find(filter).hint(by_name(hint));
-    let mut found = found.sort(doc! { "_id": 1 }).batch_size(LARGE_AT_ONCE).await?;
+    let mut options = in_order();
+    options.hint = Some(by_name(hint));
+    options.batch_size = Some(LARGE_AT_ONCE);
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(RESERVATIONS, filter, options).await?;
     let mut items = Vec::new();
     while found.advance().await? {
         let leases = documents::reservation(found.current())?.leases;
@@ -251,18 +263,20 @@ fn carries(lease: &Lease, labels: &[Label]) -> bool {
 }
 
 /// The reservations that hold an address, in whichever subnet.
-async fn holders(db: &Database, address: IpAddr) -> Read<Vec<Bson>> {
+async fn holders(readers: &Readers, address: IpAddr) -> Read<Vec<Bson>> {
     let key = bson_binary(&to_key(address));
     let spans = doc! { "first": { "$lte": &key }, "last": { "$gte": &key } };
-    let subnets = collection(db, SUBNETS);
-    let found = subnets.find(spans).hint(by_name(BY_SPAN));
-    let mut found = found.projection(doc! { "_id": 1 }).await?;
+    let mut options = only_ids();
+    options.hint = Some(by_name(BY_SPAN));
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(SUBNETS, spans, options).await?;
     let mut keys = Vec::new();
     while found.advance().await? {
         let subnet = SubnetId::from_bytes(Fields(found.current()).bytes("_id")?);
         keys.push(bson_binary(&key_bytes(LeaseKey { subnet, address })));
     }
-    let mut found = collection(db, LEASES).find(doc! { "_id": { "$in": keys } }).await?;
+    let filter = doc! { "_id": { "$in": keys } };
+    let mut found = reader.find(LEASES, filter, FindOptions::default()).await?;
     let mut holders = Vec::new();
     while found.advance().await? {
         let holder: [u8; 16] = Fields(found.current()).bytes("reservation")?;
@@ -278,11 +292,13 @@ pub fn of_subnet(subnet: SubnetId) -> Document {
 }
 
 /// One scan of the index of `_id`, which holds all that is asked for.
-pub async fn leased_addresses(db: &Database, subnet: SubnetId) -> Read<Vec<IpAddr>> {
-    let leases = collection(db, LEASES);
-    let found = leases.find(of_subnet(subnet)).projection(doc! { "_id": 1 });
-    let mut found =
-        found.sort(doc! { "_id": 1 }).hint(by_name(BY_ID)).batch_size(u32::MAX / 2).await?;
+pub async fn leased_addresses(readers: &Readers, subnet: SubnetId) -> Read<Vec<IpAddr>> {
+    let mut options = in_order();
+    options.projection = Some(doc! { "_id": 1 });
+    options.hint = Some(by_name(BY_ID));
+    options.batch_size = Some(u32::MAX / 2);
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(LEASES, of_subnet(subnet), options).await?;
     let mut addresses = Vec::new();
     while found.advance().await? {
         addresses.push(lease_key(Fields(found.current()).bytes("_id")?).address);
@@ -291,18 +307,18 @@ pub async fn leased_addresses(db: &Database, subnet: SubnetId) -> Read<Vec<IpAdd
 }
 
 pub async fn leased_among(
-    db: &Database,
+    readers: &Readers,
     subnet: SubnetId,
     addresses: &[IpAddr],
 ) -> Read<Vec<IpAddr>> {
-    let leases = collection(db, LEASES);
+    let mut reader = readers.reader().await?;
     let mut leased = Vec::new();
     for some in addresses.chunks(KEYS_AT_ONCE) {
         let key =
             |address: &IpAddr| bson_binary(&key_bytes(LeaseKey { subnet, address: *address }));
         let keys: Vec<Bson> = some.iter().map(key).collect();
-        let found = leases.find(doc! { "_id": { "$in": keys } });
-        let mut found = found.projection(doc! { "_id": 1 }).await?;
+        let filter = doc! { "_id": { "$in": keys } };
+        let mut found = reader.find(LEASES, filter, only_ids()).await?;
         while found.advance().await? {
             leased.push(lease_key(Fields(found.current()).bytes("_id")?).address);
         }
@@ -310,18 +326,26 @@ pub async fn leased_among(
     Ok(leased)
 }
 
-pub async fn lease_counts(db: &Database, subnets: Vec<SubnetId>) -> Read<HashMap<SubnetId, u64>> {
+pub async fn lease_counts(
+    readers: &Readers,
+    subnets: Vec<SubnetId>,
+) -> Read<HashMap<SubnetId, u64>> {
     let count = |subnet: SubnetId| async move {
-        let leases = collection(db, LEASES);
-        let count = leases.count_documents(of_subnet(subnet)).hint(by_name(BY_ID)).await?;
+        let mut reader = readers.reader().await?;
+        let count = reader.count(LEASES, of_subnet(subnet), by_name(BY_ID)).await?;
         Ok((subnet, count))
     };
     stream::iter(subnets).map(count).buffer_unordered(COUNTS_AT_ONCE).try_collect().await
 }
 
 /// Some recorded answers by the keys of their requests, however old.
-pub async fn answers_by_key(db: Database, keys: Vec<String>) -> Read<HashMap<String, Recorded>> {
-    let mut found = collection(&db, IDEMPOTENCY).find(doc! { "_id": { "$in": keys } }).await?;
+pub async fn answers_by_key(
+    readers: Readers,
+    keys: Vec<String>,
+) -> Read<HashMap<String, Recorded>> {
+    let mut reader = readers.reader().await?;
+    let filter = doc! { "_id": { "$in": keys } };
+    let mut found = reader.find(IDEMPOTENCY, filter, FindOptions::default()).await?;
     let mut items = HashMap::new();
     while found.advance().await? {
         let answer = documents::answer(found.current())?;
@@ -330,30 +354,37 @@ pub async fn answers_by_key(db: Database, keys: Vec<String>) -> Read<HashMap<Str
     Ok(items)
 }
 
-pub async fn answers(db: &Database, after: Option<String>, limit: usize) -> Read<Page<Recorded>> {
+pub async fn answers(
+    readers: &Readers,
+    after: Option<String>,
+    limit: usize,
+) -> Read<Page<Recorded>> {
     let select = Select::new(doc! {}, BY_ID).after(after.map(Bson::String));
-    select.page(db, IDEMPOTENCY, limit, documents::answer).await
+    select.page(readers, IDEMPOTENCY, limit, documents::answer).await
 }
 
 /// Not a change: nobody is told, and nothing depends on when it happens.
-pub async fn forget_answers(db: &Database, before: Timestamp, limit: usize) -> Read<usize> {
-    let answers = collection(db, IDEMPOTENCY);
+pub async fn forget_answers(readers: &Readers, before: Timestamp, limit: usize) -> Read<usize> {
     let old = doc! { "at": { "$lt": before.as_microsecond() } };
-    let found = answers.find(old.clone()).sort(doc! { "at": 1, "_id": 1 }).hint(by_name(BY_TIME));
-    let found = found.limit(i64::try_from(limit).unwrap_or(i64::MAX)).projection(doc! { "_id": 1 });
-    let mut found = found.await?;
+    let mut options = only_ids();
+    options.sort = Some(doc! { "at": 1, "_id": 1 });
+    options.hint = Some(by_name(BY_TIME));
+    options.limit = i64::try_from(limit).ok();
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(IDEMPOTENCY, old.clone(), options).await?;
     let mut keys = Vec::new();
     while found.advance().await? {
         keys.push(Fields(found.current()).text("_id")?.to_owned());
     }
     // A key may have been used anew since.
+    let answers = readers.db.collection::<RawDocumentBuf>(IDEMPOTENCY);
     let deleted = answers.delete_many(doc! { "_id": { "$in": keys }, "$and": [old] }).await?;
     Ok(usize::try_from(deleted.deleted_count).unwrap_or(usize::MAX))
 }
 
-pub async fn unfinished_deletions(db: &Database) -> Read<(Vec<Pool>, Vec<Subnet>)> {
+pub async fn unfinished_deletions(readers: &Readers) -> Read<(Vec<Pool>, Vec<Subnet>)> {
     let deleting = || Select::new(doc! { "deleting": true }, DELETING);
-    let pools = deleting().page(db, POOLS, usize::MAX >> 1, documents::pool).await?;
-    let subnets = deleting().page(db, SUBNETS, usize::MAX >> 1, documents::subnet).await?;
+    let pools = deleting().page(readers, POOLS, usize::MAX >> 1, documents::pool).await?;
+    let subnets = deleting().page(readers, SUBNETS, usize::MAX >> 1, documents::subnet).await?;
     Ok((pools.items, subnets.items))
 }

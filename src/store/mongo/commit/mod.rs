@@ -24,7 +24,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use mongodb::{ClientSession, Database};
+use mongodb::ClientSession;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
@@ -38,6 +38,7 @@ use super::faults::is_transient;
 use super::instances::{Instance, Whose};
 use super::layout::{EVENTS, IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
 use super::log::{self, Log, LogEnd};
+use super::reader::Readers;
 use decide::decide;
 use state::{Needs, State};
 use transaction::{COMMITTING, CommitFailed, Stop, Transaction};
@@ -63,7 +64,7 @@ type Verdicts = Vec<Result<(), Refusal>>;
 
 /// The one place of an instance that writes.
 pub struct Committer {
-    db: Database,
+    readers: Readers,
     instance: Instance,
     session: ClientSession,
     /// As the last commit of this instance left it, unless that is in doubt.
@@ -101,8 +102,8 @@ impl From<Stop> for Failed {
 }
 
 impl Committer {
-    pub fn new(db: Database, instance: Instance, session: ClientSession) -> Self {
-        Self { db, instance, session, known: None, doubt: None, in_conflict_since: None }
+    pub fn new(readers: Readers, instance: Instance, session: ClientSession) -> Self {
+        Self { readers, instance, session, known: None, doubt: None, in_conflict_since: None }
     }
 
     /// See [`crate::store::Store::commit`].
@@ -178,7 +179,7 @@ impl Committer {
         careful: bool,
         give_up_at: Instant,
     ) -> Result<Verdicts, Failed> {
-        let mut tx = Transaction::begin(&self.db, &mut self.session, give_up_at).await?;
+        let mut tx = Transaction::begin(&self.readers.db, &mut self.session, give_up_at).await?;
         let known = self.known.take().filter(|known| !careful && known.is_recent(batch));
         let (end, subnets) = match known {
             Some(Known { end, subnets }) => (end, subnets),
@@ -231,6 +232,7 @@ impl Committer {
             Err(CommitFailed::NotMade(stop)) => return Err(stop.into()),
             Err(CommitFailed::Unknown(fault)) => return Err(Failed::Unknown(fault, verdicts)),
         }
+        self.readers.committed(&self.session);
         let mut subnets = state.subnets;
         if subnets.len() > KNOWN_SUBNETS_MAX {
             subnets.clear();
@@ -255,7 +257,7 @@ impl Committer {
             waited if waited >= dead => Whose::Dead,
             _ => return,
         };
-        match timeout_at(give_up_at, self.instance.end_sessions(&self.db, whose)).await {
+        match timeout_at(give_up_at, self.instance.end_sessions(&self.readers.db, whose)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(sessions)) => {
                 tracing::warn!(sessions, "ended the sessions of instances that hold up commits");
@@ -278,7 +280,10 @@ impl Committer {
         loop {
             let again = self.session.commit_transaction().into_future();
             match timeout_at(give_up_at, again).await {
-                Ok(Ok(())) => return Some(true),
+                Ok(Ok(())) => {
+                    self.readers.committed(&self.session);
+                    return Some(true);
+                }
                 Ok(Err(error)) if is_transient(&error) => return Some(false),
                 Ok(Err(error)) => tracing::debug!(error = %error.kind, "a commit is in doubt"),
                 Err(_) => return None,
@@ -296,7 +301,7 @@ impl Committer {
         const SETTLING: &str = "settling an unknown outcome";
         let Some(Doubt { made, sent }) = self.doubt.take() else {
             // Not of this run: the log says what there is.
-            let ids = Log::of(&self.db).ids_since(batch.at).await;
+            let ids = Log(&self.readers).ids_since(batch.at).await;
             let ids = ids.map_err(|error| error.into_fault(SETTLING))?;
             return Ok(batch.changes.iter().map(|change| ids.contains(&change.event.id)).collect());
         };
