@@ -50,6 +50,24 @@ pub const EXCLUDED_RANGES_MAX: usize = 1024;
 pub const SUBNETS_PER_POOL_MAX: usize = 16 * 1024;
 /// Addresses in one reservation.
 pub const RESERVATION_ADDRESSES_MAX: usize = 4096;
+/// Reservations asked for with one request.
+pub const BULK_REQUESTS_MAX: usize = 1000;
+/// Addresses of all the reservations of one request; a commit is bounded by it.
+pub const BULK_ADDRESSES_MAX: usize = RESERVATION_ADDRESSES_MAX;
+/// Ranges in `within` and in `except` of one request.
+pub const REQUEST_RANGES_MAX: usize = 256;
+/// Bytes of an `affinity`.
+pub const AFFINITY_BYTES_MAX: usize = 256;
+/// The longest `ttl_seconds`: ten years. An `expires_at` may lie no further ahead.
+pub const TTL_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
+/// The longest `quarantine_seconds`: a year.
+pub const QUARANTINE_SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
+/// Networks that the subnets of one pool are carved out of.
+pub const SUPERNETS_MAX: usize = 64;
+/// How often it is looked for reservations whose time is over; they end within two seconds.
+pub const EXPIRY_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Reservations that one such look ends together.
+pub const EXPIRY_STEP: usize = 256;
 /// Leases named in a refusal, so that the answer stays small.
 pub const NAMED_LEASES_MAX: usize = 10;
 
@@ -126,6 +144,9 @@ pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const PAGE_BITS: u128 = 4096;
 
 const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
+const _: () = assert!(BULK_ADDRESSES_MAX + BULK_REQUESTS_MAX * 2 < BATCH_ROWS_MAX);
+const _: () = assert!(BULK_REQUESTS_MAX <= BULK_ADDRESSES_MAX);
+const _: () = assert!(EXPIRY_STEP <= BATCH_CHANGES_MAX);
 const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
 const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
 const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);

@@ -38,13 +38,13 @@ impl Condition {
     }
 }
 
-/// One resource, as JSON.
+/// One resource, or those that were made together, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Its path.
+    /// Its path; of several that were made together, where they are listed.
     pub location: String,
-    /// Its strong validator.
-    pub revision: u64,
+    /// Its strong validator. Several have none.
+    pub revision: Option<u64>,
     pub body: Bytes,
 }
 

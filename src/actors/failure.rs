@@ -1,9 +1,15 @@
 //! Why the service did not do what it was asked. Knows nothing of HTTP; the API maps each case.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
 use crate::domain::address::AddressRange;
 use crate::domain::event::Kind;
 use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
+use crate::domain::request::Family;
+use crate::domain::shortage::Shortage;
 use crate::store::error::Fault;
 
 /// A request that was not carried out. Unless it says otherwise, nothing was changed.
@@ -13,9 +19,23 @@ pub enum Failure {
     NotFound { kind: Kind, id: String },
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Fewer addresses are free than were asked for.
-    #[error("{requested} addresses were asked for and {free} are free")]
-    Exhausted { requested: usize, free: u128 },
+    /// Fewer addresses are free than were asked for, or not in one piece.
+    #[error("{} addresses were asked for and {} are free", .0.requested, .0.total.free)]
+    Exhausted(Box<Shortage>),
+    /// An address that was asked for by name is leased, or rests until a time.
+    #[error("{address} is not free")]
+    AddressTaken { address: IpAddr, rests_until: Option<Timestamp> },
+    /// The subnet takes no new reservations.
+    #[error("subnet {id} takes no new reservations: allocatable is false")]
+    NotAllocatable { id: SubnetId },
+    /// No network of that size is free in the supernets of the pool.
+    #[error("no {family} /{prefix_length} is free in the supernets of the pool")]
+    NoRoom {
+        family: Family,
+        prefix_length: u8,
+        /// The shortest prefix of that family that is free.
+        largest: Option<u8>,
+    },
     /// The addresses of another subnet of the pool are among those asked for.
     #[error("{range} overlaps subnet {with}")]
     Overlap { range: AddressRange, with: SubnetId },

@@ -1,57 +1,28 @@
-//! Events: what happened, to what, by whom. One durable change has exactly one, committed with it
-//! (INV-4).
+//! Events: what happened, to what, by whom. Whatever a durable change does to a resource has exactly
+//! one, committed with it (INV-4).
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::domain::id::{EventId, PoolId, SubnetId};
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or(UnknownWord)
-            }
-        }
-    };
-}
-
-/// A text that names no kind or verb.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the known words")]
-pub struct UnknownWord;
+use crate::domain::words::words;
 
 words!(
     /// What kind of resource an event is about.
     Kind { Pool = "pool", Subnet = "subnet", Reservation = "reservation", Lease = "lease" }
 );
 words!(
-    /// What happened to it. `Deleting` is the mark that a cascading delete sets first.
-    Verb { Created = "created", Updated = "updated", Deleting = "deleting", Deleted = "deleted" }
+    /// What happened to it. `Deleting` is the mark that a cascading delete sets first; `Expired` is
+    /// the deletion of a reservation whose time is over.
+    Verb {
+        Created = "created",
+        Updated = "updated",
+        Deleting = "deleting",
+        Deleted = "deleted",
+        Expired = "expired",
+    }
 );
 
 /// Who asked for a change.

@@ -3,6 +3,7 @@
 
 pub mod id;
 pub mod invalid;
+pub mod words;
 
 pub mod address;
 pub mod annotations;
@@ -11,12 +12,17 @@ pub mod metadata;
 pub mod event;
 pub mod lease;
 pub mod pool;
+pub mod request;
 pub mod reservation;
 pub mod resource;
+pub mod strategy;
 pub mod subnet;
 
 pub mod allocate;
 pub mod bitmap;
+pub mod carve;
+pub mod shortage;
+pub mod space;
 
 pub mod invariant;
 pub mod replay;

@@ -3,14 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::address::{AddressRange, RangeError, merged};
 use crate::domain::annotations::{Annotations, AnnotationsPatch};
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::State;
-use crate::limits::{EXCLUDED_RANGES_MAX, IPV4_PREFIX_MIN, IPV6_PREFIX_MIN};
+use crate::domain::strategy::Strategy;
+use crate::limits::{
+    EXCLUDED_RANGES_MAX, IPV4_PREFIX_MIN, IPV6_PREFIX_MIN, QUARANTINE_SECONDS_MAX,
+};
 
 /// How an operator gave the addresses of a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +194,70 @@ fn never_leased(
     merged(ranges)
 }
 
+/// What an operator decides about the leases of a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubnetSettings {
+    /// None: that of the pool.
+    pub strategy: Option<Strategy>,
+    /// How long an address rests when its lease has ended; 0 for not at all.
+    pub quarantine_seconds: u32,
+    /// When nothing else is free, an address that rests may be leased.
+    pub quarantine_override: bool,
+    /// Whether new reservations are taken.
+    pub allocatable: bool,
+}
+
+impl Default for SubnetSettings {
+    fn default() -> Self {
+        Self {
+            strategy: None,
+            quarantine_seconds: 0,
+            quarantine_override: false,
+            allocatable: true,
+        }
+    }
+}
+
+/// An absent field stays; a null one gets its default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SubnetSettingsPatch {
+    pub strategy: Option<Option<Strategy>>,
+    pub quarantine_seconds: Option<Option<u64>>,
+    pub quarantine_override: Option<Option<bool>>,
+    pub allocatable: Option<Option<bool>>,
+}
+
+impl SubnetSettings {
+    /// # Errors
+    /// [`Invalid`] naming `quarantine_seconds` when it is too long.
+    pub fn patched(&self, patch: SubnetSettingsPatch) -> Result<Self, Invalid> {
+        let seconds = match patch.quarantine_seconds {
+            None => self.quarantine_seconds,
+            Some(None) => 0,
+            Some(Some(seconds)) => match u32::try_from(seconds) {
+                Ok(seconds) if seconds <= QUARANTINE_SECONDS_MAX => seconds,
+                _ => {
+                    let why = format!("is more than {QUARANTINE_SECONDS_MAX}");
+                    return Err(Invalid::new("quarantine_seconds", why));
+                }
+            },
+        };
+        let may_override = patch.quarantine_override.map(Option::unwrap_or_default);
+        let allocatable = patch.allocatable.map(|given| given.unwrap_or(true));
+        Ok(Self {
+            strategy: patch.strategy.unwrap_or(self.strategy),
+            quarantine_seconds: seconds,
+            quarantine_override: may_override.unwrap_or(self.quarantine_override),
+            allocatable: allocatable.unwrap_or(self.allocatable),
+        })
+    }
+
+    /// How long an address rests when its lease has ended.
+    pub fn quarantine(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.quarantine_seconds.into())
+    }
+}
+
 /// A subnet as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
@@ -198,11 +265,12 @@ pub struct Subnet {
     pub pool: PoolId,
     pub annotations: Annotations,
     pub layout: Layout,
+    pub settings: SubnetSettings,
     pub deletion_protection: bool,
     pub state: State,
     /// Counts the changes of this record; a change is refused when it was decided on another.
     pub revision: u64,
-    /// Counts the changes of `layout` and `state`. A reservation names the one its addresses were
+    /// Counts the changes of `layout`, `settings` and `state`. A reservation names the one its addresses were
     /// chosen under and is refused when it is no longer so, also by another instance.
     pub layout_revision: u64,
     pub created_at: Timestamp,
@@ -214,6 +282,7 @@ pub struct Subnet {
 pub struct NewSubnet {
     pub annotations: Annotations,
     pub layout: Layout,
+    pub settings: SubnetSettings,
     pub deletion_protection: bool,
 }
 
@@ -263,6 +332,7 @@ pub struct SubnetPatch {
     pub span: SpanFields,
     pub gateway: Option<Option<IpAddr>>,
     pub excluded: Option<Option<Vec<AddressRange>>>,
+    pub settings: SubnetSettingsPatch,
     /// `null` is the default, unprotected.
     pub deletion_protection: Option<Option<bool>>,
 }
@@ -290,6 +360,7 @@ impl Subnet {
             pool,
             annotations: new.annotations,
             layout: new.layout,
+            settings: new.settings,
             deletion_protection: new.deletion_protection,
             state: State::Live,
             revision: 1,
@@ -311,11 +382,14 @@ impl Subnet {
             Some(given) => given.unwrap_or_default(),
         };
         let layout = Layout::new(span, gateway, excluded)?;
+        let settings = self.settings.patched(patch.settings)?;
+        let ground_moves = layout != self.layout || settings != self.settings;
         let protection = patch.deletion_protection.map(Option::unwrap_or_default);
         Ok(Self {
             annotations: self.annotations.patched(patch.annotations)?,
-            layout_revision: self.layout_revision + u64::from(layout != self.layout),
+            layout_revision: self.layout_revision + u64::from(ground_moves),
             layout,
+            settings,
             deletion_protection: protection.unwrap_or(self.deletion_protection),
             revision: self.revision + 1,
             updated_at: now,
@@ -345,12 +419,12 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub fn new(layout: &Layout, reserved: u128) -> Self {
+    pub fn new(layout: &Layout, reserved: u128, quarantined: u128) -> Self {
         Self {
             capacity: layout.capacity(),
             reserved,
             excluded: layout.excluded_count(),
-            quarantined: 0,
+            quarantined,
         }
     }
 
@@ -410,7 +484,7 @@ mod tests {
             layout(cidr("10.0.0.0/24"), Some("10.0.0.1"), &["10.0.0.0-10.0.0.9", "10.0.0.5"])
                 .unwrap();
         assert_eq!(layout.excluded_count(), 11);
-        assert_eq!(Usage::new(&layout, 5).free(), 240);
+        assert_eq!(Usage::new(&layout, 5, 0).free(), 240);
         assert!(!layout.is_leasable("10.0.0.255".parse().unwrap()));
         assert!(!layout.is_leasable("10.0.1.1".parse().unwrap()));
         assert!(layout.is_leasable("10.0.0.10".parse().unwrap()));
@@ -449,6 +523,7 @@ mod tests {
         let new = NewSubnet {
             annotations: Annotations::default(),
             layout: layout(cidr("10.0.0.0/24"), None, &[]).unwrap(),
+            settings: SubnetSettings::default(),
             deletion_protection: false,
         };
         let subnet = Subnet::new(SubnetId::generate(), PoolId::generate(), new, now);

@@ -1,4 +1,4 @@
-//! What is written: one [`Change`] is one effect, its event, and what to answer when the same
+//! What is written: one [`Change`] is one effect, its events, and what to answer when the same
 //! request comes again. All of it is committed or none.
 
 use std::time::Instant;
@@ -32,7 +32,8 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Change {
     pub effect: Effect,
-    pub event: Event,
+    /// One for each reservation of [`Effect::CreateReservations`], in their order; else one.
+    pub events: Vec<Event>,
     pub answer: Option<Recorded>,
 }
 
@@ -42,12 +43,14 @@ pub struct Change {
 pub enum Effect {
     CreatePool(Pool),
     /// Replaces the record whose revision is one less, but for its `subnets_revision`, which stays
-    /// as it is stored.
+    /// as it is stored. When the address space becomes another, no subnet of a pool that is in it may
+    /// overlap one of this pool.
     UpdatePool(Pool),
     /// The pool must be marked as deleting and hold no subnets.
     DeletePool(PoolId),
 
-    /// The pool must be live, its `subnets_revision` must be the given one and is counted up.
+    /// The pool must be live, its `subnets_revision` must be the given one and is counted up. No
+    /// subnet of another pool in the same address space may overlap.
     CreateSubnet {
         subnet: Subnet,
         pool_subnets_revision: u64,
@@ -67,14 +70,15 @@ pub enum Effect {
     },
 
     /// Each subnet of `chosen_under` must be live and have that `layout_revision`; no address may
-    /// be leased.
-    CreateReservation {
-        reservation: Reservation,
+    /// be leased. All of the reservations are made, or none.
+    CreateReservations {
+        reservations: Vec<Reservation>,
         chosen_under: Vec<(SubnetId, u64)>,
     },
     /// Replaces the record whose revision is one less; its leases stay as they are.
     UpdateReservation(Reservation),
-    /// Removes the reservation of that revision and all of its leases.
+    /// Removes the reservation of that revision and all of its leases, and notes of their addresses
+    /// that they were released at the time of the batch.
     DeleteReservation {
         id: ReservationId,
         revision: u64,
@@ -88,7 +92,8 @@ pub enum Effect {
         reservation_revision: u64,
     },
     /// Takes some leases from a reservation that lives on with at least one other; it must have the
-    /// revision `reservation_revision`, which is counted up.
+    /// revision `reservation_revision`, which is counted up. Of their addresses it is noted that they
+    /// were released at the time of the batch.
     DeleteLeases {
         reservation: ReservationId,
         reservation_revision: u64,
@@ -100,7 +105,10 @@ impl Change {
     /// Rows that are written, about: what a commit is bounded by.
     pub fn rows(&self) -> usize {
         let leases = match &self.effect {
-            Effect::CreateReservation { reservation, .. } => reservation.leases.len(),
+            Effect::CreateReservations { reservations, .. } => {
+                let leases = reservations.iter().map(|reservation| reservation.leases.len() + 2);
+                leases.sum::<usize>().saturating_sub(2)
+            }
             Effect::DeleteReservation { leases, .. } => *leases,
             Effect::DeleteLeases { leases, .. } => leases.len(),
             _ => 0,
@@ -123,9 +131,10 @@ pub struct RequestKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     pub request: RequestKey,
-    /// The path of what was created.
+    /// The path of what was created; of several reservations, where they are listed.
     pub location: String,
-    pub revision: u64,
+    /// Of several reservations: none.
+    pub revision: Option<u64>,
     pub body: Bytes,
     pub at: Timestamp,
 }

@@ -1,7 +1,7 @@
 //! The ways in which the store says no. A write fails in two ways and the types say which: nothing
 //! was written, or it may have been.
 
-use crate::domain::id::LeaseId;
+use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::lease::LeaseKey;
 
 /// Why one change of a batch was not made. Nothing of it was written.
@@ -22,6 +22,9 @@ pub enum Refusal {
     /// Something is still in it; some of the leases that are.
     #[error("it holds leases")]
     Occupied(Vec<LeaseId>),
+    /// Its addresses overlap those of another subnet in the address space, of another pool.
+    #[error("it overlaps subnet {0}")]
+    Overlap(SubnetId),
     /// It is more than the store can keep in one piece; in bytes.
     #[error(
         "it takes {bytes} bytes, more than the {bytes_max} that the store can keep in one piece"

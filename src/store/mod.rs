@@ -87,6 +87,30 @@ pub trait Store: Send + Sync + 'static {
         addresses: Vec<IpAddr>,
     ) -> Result<Vec<IpAddr>, Fault>;
 
+    /// Addresses of a subnet that were released at `since` or later and are not leased, each with
+    /// the time. What was released before it was forgotten ([`Store::forget_released`]) is not
+    /// among them. Linear in what was ever released of the subnet.
+    async fn released_addresses(
+        &self,
+        subnet: SubnetId,
+        since: Timestamp,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault>;
+    /// When these addresses of a subnet were released last, if that is known, in any order.
+    async fn released_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault>;
+    /// Forgets what was released before `before`; at most `limit` addresses. Answers how many were
+    /// forgotten.
+    async fn forget_released(&self, before: Timestamp, limit: usize) -> Result<usize, Fault>;
+
+    /// Reservations that expire at `until` or before, the earliest first, at most `limit`.
+    async fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<Reservation>, Fault>;
+
+    /// The subnets of all pools in an address space, in any order.
+    async fn subnets_in_space(&self, space: String) -> Result<Vec<Subnet>, Fault>;
+
     /// The event log in order of position.
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault>;
     /// Removes events that were committed before `before`, the oldest first and about `limit` of

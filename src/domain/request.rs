@@ -1,0 +1,221 @@
+//! What a client asks for: which addresses, chosen how, held until when.
+
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::address::AddressRange;
+use crate::domain::annotations::Annotations;
+use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
+use crate::domain::invalid::Invalid;
+use crate::domain::lease::Lease;
+use crate::domain::reservation::Reservation;
+use crate::domain::strategy::Strategy;
+use crate::domain::words::words;
+use crate::limits::{RESERVATION_ADDRESSES_MAX, TTL_SECONDS_MAX};
+
+/// What one call asks for: all of it is granted, in one commit, or nothing.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// One at least.
+    pub requests: Vec<Request>,
+    /// It was asked as a list, and is answered as one.
+    pub is_list: bool,
+    /// Only say what would be granted now.
+    pub dry_run: bool,
+}
+
+/// A wish for one reservation.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub annotations: Annotations,
+    pub wanted: Wanted,
+    pub choice: Choice,
+    pub end: Option<End>,
+    /// What is put on the leases, in order; leases past its end carry nothing.
+    pub leases: Vec<Annotations>,
+}
+
+/// Which addresses are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// This many, of whichever family.
+    Any(usize),
+    /// This many of each family, IPv4 first.
+    PerFamily { ipv4: usize, ipv6: usize },
+    /// These and no others, in this order. No address comes twice.
+    Exactly(Vec<IpAddr>),
+    /// This many in one run without a gap, in one subnet, of the given family if any.
+    Run { family: Option<Family>, count: usize },
+    /// All of a network with this prefix.
+    Block { family: Family, prefix_length: u8 },
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Any(1)
+    }
+}
+
+words!(
+    /// An address family.
+    Family { Ipv4 = "ipv4", Ipv6 = "ipv6" }
+);
+
+impl Family {
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+
+    /// Bits of an address.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Ipv4 => 32,
+            Self::Ipv6 => 128,
+        }
+    }
+}
+
+/// How addresses are chosen among those that are free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// None: that of the subnet, else that of its pool.
+    pub strategy: Option<Strategy>,
+    /// Choose first what this key chose before, while it is free.
+    pub affinity: Option<String>,
+    /// Only addresses in these; empty for no such limit.
+    pub within: Vec<AddressRange>,
+    /// No addresses in these.
+    pub except: Vec<AddressRange>,
+    pub subnets: Selector,
+}
+
+/// Which subnets of a pool are asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Those that have all of these tags.
+    pub tags: Vec<String>,
+    /// At most one address of each.
+    pub spread: bool,
+}
+
+/// When a reservation ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    After(SignedDuration),
+    At(Timestamp),
+}
+
+impl End {
+    /// # Errors
+    /// [`Invalid`] naming `ttl_seconds`.
+    pub fn after(ttl_seconds: u64) -> Result<Self, Invalid> {
+        match i64::try_from(ttl_seconds) {
+            Ok(0) => Err(Invalid::new("ttl_seconds", "is 0; give null to keep it for good")),
+            Ok(seconds) if ttl_seconds <= TTL_SECONDS_MAX => {
+                Ok(Self::After(SignedDuration::from_secs(seconds)))
+            }
+            _ => Err(Invalid::new("ttl_seconds", format!("is more than {TTL_SECONDS_MAX}"))),
+        }
+    }
+
+    /// The time of it, for one who asks `now`.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming `expires_at` when it is over already, or too far ahead.
+    pub fn time(self, now: Timestamp) -> Result<Timestamp, Invalid> {
+        // Within the range of time for some thousand years to come.
+        let ahead = |duration| now.saturating_add(duration).unwrap_or(Timestamp::MAX);
+        let last = ahead(SignedDuration::from_secs(TTL_SECONDS_MAX as i64));
+        match self {
+            Self::After(duration) => Ok(whole_micros(ahead(duration))),
+            Self::At(time) if time <= now => {
+                Err(Invalid::new("expires_at", format!("is over; it is {now} here")))
+            }
+            Self::At(time) if time > last => {
+                Err(Invalid::new("expires_at", format!("is after {last}; give null for good")))
+            }
+            Self::At(time) => Ok(whole_micros(time)),
+        }
+    }
+}
+
+/// Times are stored in microseconds.
+fn whole_micros(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+/// What a patch says of the end of a reservation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndPatch {
+    #[default]
+    Stays,
+    /// It is kept for good.
+    Never,
+    Becomes(End),
+}
+
+impl EndPatch {
+    /// # Errors
+    /// As [`End::time`].
+    pub fn resolve(
+        self,
+        current: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Invalid> {
+        match self {
+            Self::Stays => Ok(current),
+            Self::Never => Ok(None),
+            Self::Becomes(end) => end.time(now).map(Some),
+        }
+    }
+}
+
+impl Wanted {
+    /// How many addresses they are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Any(count) | Self::Run { count, .. } => *count,
+            Self::PerFamily { ipv4, ipv6 } => ipv4 + ipv6,
+            Self::Exactly(addresses) => addresses.len(),
+            Self::Block { family, prefix_length } => {
+                let bits = u32::from(family.bits().saturating_sub(*prefix_length));
+                1usize.checked_shl(bits).unwrap_or(usize::MAX)
+            }
+        }
+    }
+}
+
+impl Request {
+    /// The reservation that grants this request with `addresses`, which must be as many as were
+    /// wanted, until `expires_at`.
+    pub fn granted(
+        self,
+        id: ReservationId,
+        (pool, subnet): (PoolId, Option<SubnetId>),
+        addresses: impl IntoIterator<Item = (SubnetId, IpAddr)>,
+        (now, expires_at): (Timestamp, Option<Timestamp>),
+    ) -> Reservation {
+        let mut described = self.leases.into_iter();
+        let leases = (0..).zip(addresses).map(|(ordinal, (subnet, address))| Lease {
+            id: LeaseId { reservation: id, ordinal },
+            subnet,
+            address,
+            annotations: described.next().unwrap_or_default(),
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        });
+        Reservation {
+            id,
+            pool,
+            subnet,
+            annotations: self.annotations,
+            expires_at,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+            leases: leases.collect(),
+        }
+    }
+}
