@@ -5,10 +5,12 @@
 //! changes go to the store and its writer.
 
 mod events;
+mod expiry;
 mod follower;
 mod leases;
 mod pools;
 mod reservations;
+mod reserve;
 mod subnets;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -91,6 +93,7 @@ impl Ipam {
         }
         ipam.run_beside(ipam.clone().finish_deletions(unfinished));
         ipam.run_beside(drop_idle(known()));
+        ipam.run_beside(expiry::run(ipam.clone()));
         Ok(ipam)
     }
 

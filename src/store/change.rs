@@ -102,6 +102,11 @@ pub enum Effect {
 }
 
 impl Change {
+    /// A change with one event, whose answer need not be recorded.
+    pub fn new(effect: Effect, event: Event) -> Self {
+        Self { effect, events: vec![event], answer: None }
+    }
+
     /// Rows that are written, about: what a commit is bounded by.
     pub fn rows(&self) -> usize {
         let leases = match &self.effect {
