@@ -4,7 +4,7 @@
 //! timer for each, no scan of all, and what ended while the service was down is due at its start. With
 //! several instances on one store all of them look, and who comes second finds it done.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
@@ -15,38 +15,45 @@ use crate::limits::{EXPIRY_LOOK_EVERY, EXPIRY_STEP};
 
 use super::Ipam;
 
-/// After a step that leaves more to end, requests have this share of the time that it took.
-const REST: (u32, u32) = (1, 2);
+/// After a step that leaves more to end, requests have the time that it took divided by this.
+const REST: u32 = 2;
 
-/// Runs until the service is stopped.
-pub async fn run(ipam: Ipam) {
+/// Runs until the service is stopped or gone.
+pub async fn run(ipam: impl Fn() -> Option<Ipam>) {
     let mut failing = false;
-    loop {
+    while let Some(ipam) = ipam() {
         let begun = Instant::now();
         let pause = match step(&ipam).await {
-            Ok(Step { due, ended }) if due == EXPIRY_STEP && ended > 0 => {
-                let (share, of) = REST;
-                begun.elapsed() * share / of
+            Ok(step) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("reservations whose time is over are ended again");
+                }
+                step.pause(begun.elapsed())
             }
-            Ok(_) => EXPIRY_LOOK_EVERY,
             Err(failure) => {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::error!(error = %failure, "reservations whose time is over cannot be ended");
                 }
-                tokio::time::sleep(EXPIRY_LOOK_EVERY).await;
-                continue;
+                EXPIRY_LOOK_EVERY
             }
         };
-        if std::mem::take(&mut failing) {
-            tracing::info!("reservations whose time is over are ended again");
-        }
-        tokio::time::sleep(pause.min(EXPIRY_LOOK_EVERY)).await;
+        drop(ipam);
+        tokio::time::sleep(pause).await;
     }
 }
 
 struct Step {
     due: usize,
     ended: usize,
+}
+
+impl Step {
+    /// How long requests have the store for themselves after a step that took so long.
+    fn pause(&self, took: Duration) -> Duration {
+        // What was not ended is due in the next step, too.
+        let more = self.due == EXPIRY_STEP && self.ended > 0;
+        if more { EXPIRY_LOOK_EVERY.min(took / REST) } else { EXPIRY_LOOK_EVERY }
+    }
 }
 
 /// Ends the earliest of those that are due.

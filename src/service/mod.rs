@@ -93,7 +93,13 @@ impl Ipam {
         }
         ipam.run_beside(ipam.clone().finish_deletions(unfinished));
         ipam.run_beside(drop_idle(known()));
-        ipam.run_beside(expiry::run(ipam.clone()));
+        let (settings, background) = (ipam.settings.clone(), Arc::clone(&ipam.background));
+        let (known, again) = (known(), move |directory| Self {
+            directory,
+            settings: settings.clone(),
+            background: Arc::clone(&background),
+        });
+        ipam.run_beside(expiry::run(move || known.upgrade().map(&again)));
         Ok(ipam)
     }
 
