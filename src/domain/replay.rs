@@ -7,21 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::domain::annotations::Annotations;
 use crate::domain::event::{Event, Kind, LoggedEvent, Verb};
-use crate::domain::id::{LeaseId, PoolId, SubnetId};
+use crate::domain::id::LeaseId;
+use crate::domain::image::{LeaseImage, Leases, PoolImage, ReservationImage, SubnetImage, read};
 use crate::domain::invariant::{CHANGE_LOGGED, Violation};
 use crate::domain::lease::Lease;
-use crate::domain::metadata::Metadata;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
-use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::Subnet;
 
 /// What lives by the log.
@@ -77,12 +72,12 @@ impl Replay {
     }
 
     pub fn check_pool(&mut self, pool: &Pool) {
-        let image = PoolImage::of(&to_raw(&PoolResource::new(pool, None)));
+        let image = PoolImage::of(pool);
         self.check_record(Kind::Pool, pool.id.to_string(), pool.revision, &image);
     }
 
     pub fn check_subnet(&mut self, subnet: &Subnet) {
-        let image = SubnetImage::of(&to_raw(&SubnetResource::new(subnet, None)));
+        let image = SubnetImage::of(subnet);
         self.check_record(Kind::Subnet, subnet.id.to_string(), subnet.revision, &image);
     }
 
@@ -215,8 +210,8 @@ impl Trace {
     fn describe(&mut self, event: &Event, new_lease: Option<u64>) -> Result<(), String> {
         let data = &event.data;
         self.digest = match event.kind {
-            Kind::Pool => digest(&PoolImage::of(data)?),
-            Kind::Subnet => digest(&SubnetImage::of(data)?),
+            Kind::Pool => digest(&read::<PoolImage>(data)?),
+            Kind::Subnet => digest(&read::<SubnetImage>(data)?),
             Kind::Reservation | Kind::Lease => digest(&read::<ReservationImage>(data)?),
         };
         if matches!(event.kind, Kind::Pool | Kind::Subnet) {
@@ -256,153 +251,26 @@ fn no_creation() -> String {
     "is of something that does not live by the log".to_owned()
 }
 
-fn read<'event, T: Deserialize<'event>>(data: &'event RawValue) -> Result<T, String> {
-    serde_json::from_str(data.get())
-        .map_err(|error| format!("does not describe its resource: {error}"))
-}
-
 fn digest(described: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     described.hash(&mut hasher);
     hasher.finish()
 }
 
-/// What an event of a pool says of it. What an event of an earlier version does not know is at its
-/// default, as it is in the store since then.
-#[derive(Hash, Deserialize)]
-struct PoolImage {
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    deletion_protection: bool,
-    deleting: bool,
-    #[serde(default)]
-    strategy: Option<String>,
-    #[serde(default)]
-    supernets: Vec<String>,
-    #[serde(default)]
-    address_space: Option<String>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl PoolImage {
-    fn of(resource: &RawValue) -> Result<Self, String> {
-        read(resource)
-    }
-}
-
-/// As [`PoolImage`], of a subnet.
-#[derive(Hash, Deserialize)]
-struct SubnetImage {
-    pool: PoolId,
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    cidr: Option<String>,
-    start: IpAddr,
-    end: IpAddr,
-    gateway: Option<IpAddr>,
-    excluded: Vec<String>,
-    deletion_protection: bool,
-    deleting: bool,
-    #[serde(default)]
-    strategy: Option<String>,
-    #[serde(default)]
-    quarantine_seconds: u32,
-    #[serde(default)]
-    quarantine_override: bool,
-    #[serde(default = "always_allocatable")]
-    allocatable: bool,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl SubnetImage {
-    fn of(resource: &RawValue) -> Result<Self, String> {
-        read(resource)
-    }
-}
-
-fn always_allocatable() -> bool {
-    true
-}
-
-/// What an event of a reservation says of the reservation itself, all of it its own; the leases
-/// have events of their own.
-#[derive(Hash, Deserialize)]
-struct ReservationImage {
-    pool: PoolId,
-    subnet: Option<SubnetId>,
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    expires_at: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<&Reservation> for ReservationImage {
-    fn from(reservation: &Reservation) -> Self {
-        let Annotations { name, tags, metadata } = reservation.annotations.clone();
-        Self {
-            pool: reservation.pool,
-            subnet: reservation.subnet,
-            name,
-            tags,
-            metadata,
-            expires_at: reservation.expires_at,
-            created_at: reservation.created_at,
-            updated_at: reservation.updated_at,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Leases {
-    leases: Vec<LeaseImage>,
-}
-
-/// What an event says of a lease and is the lease's own; prefix length and gateway are its subnet's.
-#[derive(Hash, Deserialize)]
-struct LeaseImage {
-    id: LeaseId,
-    subnet: SubnetId,
-    address: IpAddr,
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<&Lease> for LeaseImage {
-    fn from(lease: &Lease) -> Self {
-        let Annotations { name, tags, metadata } = lease.annotations.clone();
-        Self {
-            id: lease.id,
-            subnet: lease.subnet,
-            address: lease.address,
-            name,
-            tags,
-            metadata,
-            created_at: lease.created_at,
-            updated_at: lease.updated_at,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
+    use serde_json::value::RawValue;
 
     use super::*;
-    use crate::domain::annotations::AnnotationsPatch;
+    use crate::domain::annotations::{Annotations, AnnotationsPatch};
     use crate::domain::event::Origin;
-    use crate::domain::id::{EventId, ReservationId};
+    use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
     use crate::domain::pool::NewPool;
     use crate::domain::request::Request;
-    use crate::domain::resource::{LeaseResource, ReservationResource};
+    use crate::domain::resource::{
+        LeaseResource, PoolResource, ReservationResource, SubnetResource, to_raw,
+    };
     use crate::domain::subnet::{Layout, NewSubnet, Span, SubnetSettings};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
