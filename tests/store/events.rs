@@ -12,7 +12,7 @@ use crate::support::{
 pub async fn every_change_is_logged_in_order(bed: &mut Bed) {
     let written = pool(annotations("", &[], "null"));
     let (created, updated) = (create_pool(&written), update_pool(&renamed_pool(&written, "n")));
-    let ids = [created.event.id, updated.event.id];
+    let ids = [created.events[0].id, updated.events[0].id];
     bed.done(created).await;
     bed.reopen().await;
     bed.done(updated).await;
