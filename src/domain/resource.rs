@@ -353,3 +353,49 @@ impl<'a> EventResource<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::pool::NewPool;
+    use crate::domain::request::Request;
+    use crate::domain::subnet::{Layout, NewSubnet, SubnetSettings};
+
+    #[test]
+    fn a_proposal_has_no_ids_and_no_times() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id = PoolId::from_bytes([1; 16]);
+        let pool = Pool::new(id, NewPool::default(), now);
+        let span = Span::cidr("10.0.0.0/24".parse().unwrap()).unwrap();
+        let new = NewSubnet {
+            annotations: Annotations::default(),
+            layout: Layout::new(span, Some("10.0.0.1".parse().unwrap()), Vec::new()).unwrap(),
+            settings: SubnetSettings::default(),
+            deletion_protection: false,
+        };
+        let subnet = Subnet::new(SubnetId::from_bytes([2; 16]), id, new, now);
+        let held = [(subnet.id, "10.0.0.7".parse().unwrap())];
+        let times = (now, Some(now));
+        let granted = Request::default().granted(ReservationId::MIN, (id, None), held, times);
+        let context = Context::new(&pool, [&subnet]);
+        let proposal = to_json(&Proposal::new(&granted, |_| Some(&subnet), context));
+        let lease = json!({
+            "name": "", "tags": [], "metadata": null,
+            "address": "10.0.0.7", "prefix_length": 24, "gateway": "10.0.0.1", "subnet": subnet.id,
+        });
+        let named = |id: String| json!({ "id": id, "name": "", "tags": [], "metadata": null });
+        let expected = json!({
+            "dry_run": true, "pool": id, "subnet": null,
+            "name": "", "tags": [], "metadata": null,
+            "expires_at": "1970-01-01T00:00:00Z",
+            "leases": [lease],
+            "context": {
+                "pool": named(id.to_string()),
+                "subnets": [named(subnet.id.to_string())],
+            },
+        });
+        assert_eq!(serde_json::from_str::<Value>(&proposal).unwrap(), expected);
+    }
+}
