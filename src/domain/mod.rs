@@ -24,6 +24,7 @@ pub mod carve;
 pub mod shortage;
 pub mod space;
 
+pub mod image;
 pub mod invariant;
 pub mod replay;
 pub mod touched;

@@ -57,7 +57,8 @@ pub enum Effect {
     },
     /// Replaces the record whose revision is one less. With `pool_subnets_revision`, the pool's
     /// must be that and is counted up. When the layout changes, no lease may lie outside of the
-    /// new one.
+    /// new one; when the addresses do, no subnet of another pool in the same address space may
+    /// overlap.
     UpdateSubnet {
         subnet: Subnet,
         pool_subnets_revision: Option<u64>,
@@ -114,8 +115,9 @@ impl Change {
                 let leases = reservations.iter().map(|reservation| reservation.leases.len() + 2);
                 leases.sum::<usize>().saturating_sub(2)
             }
-            Effect::DeleteReservation { leases, .. } => *leases,
-            Effect::DeleteLeases { leases, .. } => leases.len(),
+            // Each is noted as released, too.
+            Effect::DeleteReservation { leases, .. } => leases * 2,
+            Effect::DeleteLeases { leases, .. } => leases.len() * 2,
             _ => 0,
         };
         leases + 2
