@@ -6,13 +6,14 @@ use futures_util::TryStreamExt;
 use mongodb::bson::raw::{CStr, cstr};
 use mongodb::bson::{Document, RawArrayBuf, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
+use mongodb::options::{Acknowledgment, FindOptions, ReadConcern, WriteConcern};
 use mongodb::{ClientSession, Database};
 use tokio::time::{Instant, timeout_at};
 
 use crate::store::error::Fault;
-use crate::store::mongo::documents::{Malformed, binaries};
+use crate::store::mongo::documents::binaries;
 use crate::store::mongo::faults::{code, is_duplicate_key, is_transient, is_write_conflict};
+use crate::store::mongo::fields::Malformed;
 
 use super::writes::Writes;
 
@@ -131,10 +132,20 @@ impl<'a> Transaction<'a> {
         projection: Document,
         limit: i64,
     ) -> Result<Vec<RawDocumentBuf>, Stop> {
+        let options = FindOptions::builder().projection(projection).limit(limit).build();
+        self.find_with(collection, filter, options).await
+    }
+
+    pub async fn find_with(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        options: FindOptions,
+    ) -> Result<Vec<RawDocumentBuf>, Stop> {
         let collection = self.db.collection::<RawDocumentBuf>(collection);
         let session = &mut *self.session;
         let found = async {
-            let find = collection.find(filter).projection(projection).limit(limit);
+            let find = collection.find(filter).with_options(options);
             let mut found = find.session(&mut *session).await?;
             found.stream(session).try_collect().await
         };

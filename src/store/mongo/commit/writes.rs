@@ -9,7 +9,7 @@ use crate::store::mongo::documents::binary;
 #[derive(Default)]
 pub struct Writes {
     pub inserts: Vec<RawDocumentBuf>,
-    /// Statements of the command `update`; each must meet one document, which was seen.
+    /// Statements of the command `update`; each must meet one document, which was seen, or make it.
     pub updates: Vec<RawDocumentBuf>,
     /// The `_id`s of documents that were seen.
     pub deletes: Vec<Vec<u8>>,
@@ -20,6 +20,15 @@ impl Writes {
         let mut statement = RawDocumentBuf::new();
         statement.append(cstr!("q"), query.as_ref());
         statement.append(cstr!("u"), update.as_ref());
+        self.updates.push(statement);
+    }
+
+    /// Puts a document in the place of the one with this key, if there is one.
+    pub fn put(&mut self, query: &RawDocumentBuf, document: &RawDocumentBuf) {
+        let mut statement = RawDocumentBuf::new();
+        statement.append(cstr!("q"), query.as_ref());
+        statement.append(cstr!("u"), document.as_ref());
+        statement.append(cstr!("upsert"), true);
         self.updates.push(statement);
     }
 
@@ -41,5 +50,6 @@ pub struct AllWrites {
     pub subnets: Writes,
     pub reservations: Writes,
     pub leases: Writes,
+    pub released: Writes,
     pub answers: Writes,
 }
