@@ -90,7 +90,7 @@ fn writable(resource: RefOr<Schema>) -> RefOr<Schema> {
 }
 
 fn is_read_only(property: &RefOr<Schema>) -> bool {
-    serde_json::to_value(property).is_ok_and(|shape| shape["readOnly"] == true)
+    serde_json::to_value(property).is_ok_and(|shape| shape.get("readOnly") == Some(&true.into()))
 }
 
 /// A shape with the members of another as well.
