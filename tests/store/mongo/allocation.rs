@@ -1,13 +1,16 @@
 //! Allocation, where MongoDB has its own ways: lists that are several documents, addresses that are
 //! released in one command, and overlaps that two instances could make together.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipam::domain::reservation::Reservation;
 use ipam::limits::{BULK_ADDRESSES_MAX, BULK_REQUESTS_MAX};
 use ipam::store::audit::check;
 use ipam::store::error::Refusal;
 use ipam::store::query::{EventQuery, List, Scope};
 use jiff::Timestamp;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
 
 use super::own::{database, on_runtime};
 use super::*;
@@ -31,7 +34,7 @@ fn the_longest_list_is_one_change() {
             let count = (BULK_ADDRESSES_MAX - offset as usize).div_ceil(left);
             let held = (0..count).map(|_| {
                 offset += 1;
-                (&subnet, std::net::Ipv4Addr::from_bits(0x0a00_0000 + offset).into())
+                (&subnet, Ipv4Addr::from_bits(0x0a00_0000 + offset).into())
             });
             let held: Vec<_> = held.collect();
             let own = annotations("", &[], &format!("\"{}\"", "x".repeat(4000)));
@@ -122,6 +125,36 @@ fn a_release_is_noted_at_the_time_of_its_event() {
         bed.commit_at(now() + seconds(20), changes).await;
         assert_eq!(bed.released(&subnet, Timestamp::MIN).await, [("10.0.0.1".to_owned(), 20)]);
         assert_eq!(rows.count_documents(doc! {}).await.unwrap(), 1);
+        database(&name).await.drop().await.unwrap();
+    });
+}
+
+/// So many that the leases are not looked for one by one.
+#[test]
+fn what_was_released_of_a_large_subnet_is_told_without_what_is_leased() {
+    on_runtime(async {
+        const RELEASED: u32 = 70_000;
+        let backend = Mongo::create();
+        let name = backend.database.clone();
+        let bed = Bed::new(backend).await;
+        let (_, subnet) = bed.subnet("10.0.0.0/12").await;
+        bed.reservation(&subnet, &["10.0.0.9", "10.1.0.0", "10.15.0.0"]).await;
+        let rows = (1..=RELEASED).map(|offset| {
+            let address = Ipv4Addr::from_bits(0x0a00_0000 + offset).to_ipv6_mapped();
+            let id = [*subnet.id.as_bytes(), address.octets()].concat();
+            let id = Binary { subtype: BinarySubtype::Generic, bytes: id };
+            doc! { "_id": id, "at": now().as_microsecond() + i64::from(offset % 2) }
+        });
+        let released = database(&name).await.collection::<Document>("released");
+        released.insert_many(rows).await.unwrap();
+        let store = bed.store();
+        let all = store.released_addresses(subnet.id, now()).await.unwrap();
+        assert_eq!(all.len(), RELEASED as usize - 2);
+        assert!(!all.iter().any(|(address, _)| *address == "10.0.0.9".parse::<IpAddr>().unwrap()));
+        let later = now() + jiff::SignedDuration::from_micros(1);
+        let some = store.released_addresses(subnet.id, later).await.unwrap();
+        assert_eq!(some.len(), RELEASED as usize / 2 - 1);
+        assert!(some.iter().all(|(_, at)| *at == later));
         database(&name).await.drop().await.unwrap();
     });
 }
