@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod event;
 pub mod lease;
 pub mod pool;
+pub mod part;
 pub mod request;
 pub mod reservation;
 pub mod resource;
