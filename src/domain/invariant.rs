@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::domain::allocate::Space;
+use jiff::Timestamp;
+
 use crate::domain::id::SubnetId;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
+use crate::domain::space::{Rest, Space};
 use crate::domain::subnet::Subnet;
 
 /// An address of a subnet belongs to at most one live lease.
@@ -138,7 +140,9 @@ pub fn of_occupancy(subnet: &Subnet, occupancy: Occupancy) -> Vec<Violation> {
         broken.push(Violation::new(RESERVATION_WHOLE, what));
     }
     let scanned = leased.len();
-    let in_bitmap = Space::new(&subnet.layout, leased).reserved();
+    // The leases say nothing of what rests.
+    let (rest, now) = (Rest::default(), Timestamp::UNIX_EPOCH);
+    let in_bitmap = Space::new(&subnet.layout, rest, leased, [], false, now).reserved();
     if in_bitmap != scanned as u128 || u128::from(count) != in_bitmap {
         let what = format!(
             "of subnet {id}, {scanned} addresses are leased, {count} counted, and {in_bitmap} taken in its bitmap"
