@@ -100,8 +100,8 @@ impl Granted {
         };
         if self.order.dry_run {
             let proposal = |reservation| {
-                let context = context(reservation);
-                to_json(&Proposal::new(reservation, |id| find(&subnets, id), context))
+                let resource = to_raw(&Proposal::new(reservation, |id| find(&subnets, id)));
+                in_context(&resource, &context(reservation))
             };
             let answer = self.answer(&reservations, reservations.iter().map(proposal));
             return self.give_up(Ok(answer));

@@ -31,8 +31,7 @@ use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
 use super::handle::{
-    Held, HeldShares, Hold, Learn, Loaded, Member, PoolHandle, Reserve, SubnetHandle,
-    SubnetMessage,
+    Held, HeldShares, Hold, Learn, Loaded, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage,
 };
 use super::in_flight::InFlight;
 

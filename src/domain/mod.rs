@@ -11,8 +11,8 @@ pub mod metadata;
 
 pub mod event;
 pub mod lease;
-pub mod pool;
 pub mod part;
+pub mod pool;
 pub mod request;
 pub mod reservation;
 pub mod resource;
