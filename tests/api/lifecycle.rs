@@ -216,8 +216,8 @@ fn a_short_quarantine_is_over_soon() {
     });
     let log = api.get("/events?verb=deleted").expect(200).json();
     let time = |text: &Value| -> jiff::Timestamp { text.as_str().unwrap().parse().unwrap() };
-    let rested = time(&again["created_at"]) - time(&log["events"][0]["time"]);
-    assert!(rested.total(jiff::Unit::Second).unwrap() >= 1.0, "{rested}");
+    let rested = time(&again["created_at"]).duration_since(time(&log["events"][0]["time"]));
+    assert!(rested.as_secs() >= 1, "{rested}");
     api.finish();
 }
 
