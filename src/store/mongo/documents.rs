@@ -5,17 +5,14 @@
 //! its usual value is left out. A label is the digest of its key and value: what lists are filtered
 //! by is then of one size in every index.
 
-use std::fmt::Display;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use mongodb::bson::raw::{CStr, cstr};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{
-    Binary, Bson, RawArray, RawArrayBuf, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf,
+    Binary, Bson, RawArrayBuf, RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf,
 };
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::domain::address::{AddressRange, from_key, to_key};
@@ -23,10 +20,12 @@ use crate::domain::annotations::{Annotations, Label};
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::{Lease, LeaseKey};
 use crate::domain::metadata::Metadata;
-use crate::domain::pool::{Pool, State};
+use crate::domain::pool::{Pool, PoolSettings, State};
 use crate::domain::reservation::Reservation;
-use crate::domain::subnet::{Layout, Span, Subnet};
+use crate::domain::subnet::{Layout, Span, Subnet, SubnetSettings};
 use crate::store::change::{Recorded, RequestKey};
+
+use super::fields::{Fields, Malformed, documents, malformed};
 
 /// The `_id` of a lease: one address of one subnet.
 pub type KeyBytes = [u8; 32];
@@ -46,14 +45,6 @@ pub fn key_bounds(subnet: SubnetId) -> (KeyBytes, KeyBytes) {
         bound.split_at_mut(16).0.copy_from_slice(subnet.as_bytes());
     }
     (first, last)
-}
-
-/// A document that does not hold what it should.
-#[derive(Debug, thiserror::Error)]
-#[error("the field `{field}` of a stored document is not what it should be: {why}")]
-pub struct Malformed {
-    field: &'static str,
-    why: String,
 }
 
 pub fn binary(bytes: &[u8]) -> RawBsonRef<'_> {
@@ -115,6 +106,17 @@ pub fn of_pool(pool: &Pool) -> RawDocumentBuf {
     let mut doc = RawDocumentBuf::new();
     doc.append(cstr!("_id"), binary(pool.id.as_bytes()));
     annotate(&mut doc, &pool.annotations);
+    let PoolSettings { strategy, supernets, address_space } = &pool.settings;
+    if let Some(strategy) = strategy {
+        doc.append(cstr!("strategy"), strategy.as_str());
+    }
+    if !supernets.is_empty() {
+        let supernets = supernets.iter().map(ToString::to_string);
+        doc.append(cstr!("supernets"), supernets.collect::<RawArrayBuf>());
+    }
+    if let Some(space) = address_space {
+        doc.append(cstr!("address_space"), space.as_str());
+    }
     doc.append(cstr!("deletion_protection"), pool.deletion_protection);
     doc.append(cstr!("deleting"), pool.state == State::Deleting);
     doc.append(cstr!("revision"), integer(pool.revision));
@@ -142,12 +144,30 @@ pub fn of_subnet(subnet: &Subnet) -> RawDocumentBuf {
         let ranges = layout.excluded().iter().map(ToString::to_string);
         doc.append(cstr!("excluded"), ranges.collect::<RawArrayBuf>());
     }
+    append_settings(&mut doc, &subnet.settings);
     doc.append(cstr!("deletion_protection"), subnet.deletion_protection);
     doc.append(cstr!("deleting"), subnet.state == State::Deleting);
     doc.append(cstr!("revision"), integer(subnet.revision));
     doc.append(cstr!("layout_revision"), integer(subnet.layout_revision));
     append_times(&mut doc, subnet.created_at, subnet.updated_at);
     doc
+}
+
+fn append_settings(doc: &mut RawDocumentBuf, settings: &SubnetSettings) {
+    let SubnetSettings { strategy, quarantine_seconds, quarantine_override, allocatable } =
+        settings;
+    if let Some(strategy) = strategy {
+        doc.append(cstr!("strategy"), strategy.as_str());
+    }
+    if *quarantine_seconds != 0 {
+        doc.append(cstr!("quarantine_seconds"), i64::from(*quarantine_seconds));
+    }
+    if *quarantine_override {
+        doc.append(cstr!("quarantine_override"), true);
+    }
+    if !allocatable {
+        doc.append(cstr!("allocatable"), false);
+    }
 }
 
 /// With its leases.
@@ -205,112 +225,55 @@ pub fn of_guard(key: &KeyBytes, holder: ReservationId) -> RawDocumentBuf {
     doc
 }
 
+/// When an address was released last.
+pub fn of_released(key: &KeyBytes, at: Timestamp) -> RawDocumentBuf {
+    let mut doc = RawDocumentBuf::new();
+    doc.append(cstr!("_id"), binary(key));
+    doc.append(cstr!("at"), at.as_microsecond());
+    doc
+}
+
+/// The revision that an answer has which speaks of several resources.
+const NO_REVISION: u64 = 0;
+
 pub fn of_answer(answer: &Recorded) -> RawDocumentBuf {
     let mut doc = RawDocumentBuf::new();
     doc.append(cstr!("_id"), answer.request.key.as_str());
     doc.append(cstr!("fingerprint"), binary(&answer.request.fingerprint));
     doc.append(cstr!("location"), answer.location.as_str());
-    doc.append(cstr!("revision"), integer(answer.revision));
+    doc.append(cstr!("revision"), integer(answer.revision.unwrap_or(NO_REVISION)));
     doc.append(cstr!("body"), binary(&answer.body));
     doc.append(cstr!("at"), answer.at.as_microsecond());
     doc
 }
 
-/// Reads the fields of a document.
-#[derive(Clone, Copy)]
-pub struct Fields<'doc>(pub &'doc RawDocument);
-
-impl<'doc> Fields<'doc> {
-    pub fn optional(self, field: &'static str) -> Result<Option<RawBsonRef<'doc>>, Malformed> {
-        self.0.get(field).map_err(|error| malformed(field, error))
-    }
-
-    fn required(self, field: &'static str) -> Result<RawBsonRef<'doc>, Malformed> {
-        self.optional(field)?.ok_or_else(|| malformed(field, "it is missing"))
-    }
-
-    pub fn integer(self, field: &'static str) -> Result<u64, Malformed> {
-        as_integer(field, self.required(field)?)
-    }
-
-    pub fn flag(self, field: &'static str) -> Result<bool, Malformed> {
-        self.required(field)?.as_bool().ok_or_else(|| malformed(field, "it is no boolean"))
-    }
-
-    pub fn text(self, field: &'static str) -> Result<&'doc str, Malformed> {
-        self.optional_text(field)?.ok_or_else(|| malformed(field, "it is missing"))
-    }
-
-    pub fn optional_text(self, field: &'static str) -> Result<Option<&'doc str>, Malformed> {
-        let text = |value: RawBsonRef<'doc>| {
-            value.as_str().ok_or_else(|| malformed(field, "it is no text"))
-        };
-        self.optional(field)?.map(text).transpose()
-    }
-
-    pub fn document(self, field: &'static str) -> Result<Self, Malformed> {
-        let doc = self.required(field)?.as_document();
-        doc.map(Fields).ok_or_else(|| malformed(field, "it is no document"))
-    }
-
-    /// One of the words of a type.
-    pub fn word<T: FromStr<Err: Display>>(self, field: &'static str) -> Result<T, Malformed> {
-        self.text(field)?.parse().map_err(|error| malformed(field, error))
-    }
-
-    pub fn bytes<const SIZE: usize>(self, field: &'static str) -> Result<[u8; SIZE], Malformed> {
-        as_bytes(field, self.required(field)?)
-    }
-
-    pub fn blob(self, field: &'static str) -> Result<&'doc [u8], Malformed> {
-        match self.required(field)? {
-            RawBsonRef::Binary(RawBinaryRef { bytes, .. }) => Ok(bytes),
-            _ => Err(malformed(field, "it is not binary")),
-        }
-    }
-
-    pub fn optional_bytes<const SIZE: usize>(
-        self,
-        field: &'static str,
-    ) -> Result<Option<[u8; SIZE]>, Malformed> {
-        self.optional(field)?.map(|value| as_bytes(field, value)).transpose()
-    }
-
-    pub fn time(self, field: &'static str) -> Result<Timestamp, Malformed> {
-        as_time(field, self.required(field)?)
-    }
-
-    fn optional_time(self, field: &'static str) -> Result<Option<Timestamp>, Malformed> {
-        self.optional(field)?.map(|value| as_time(field, value)).transpose()
-    }
-
-    pub fn array(self, field: &'static str) -> Result<&'doc RawArray, Malformed> {
-        self.required(field)?.as_array().ok_or_else(|| malformed(field, "it is no array"))
-    }
-
-    pub fn json(self, field: &'static str) -> Result<Box<RawValue>, Malformed> {
-        parse_json(field, self.text(field)?)
-    }
-
-    pub fn optional_json(self, field: &'static str) -> Result<Option<Box<RawValue>>, Malformed> {
-        self.optional_text(field)?.map(|text| parse_json(field, text)).transpose()
-    }
-
-    fn texts(self, field: &'static str) -> Result<Vec<&'doc str>, Malformed> {
-        let Some(list) = self.optional(field)? else { return Ok(Vec::new()) };
-        let list = list.as_array().ok_or_else(|| malformed(field, "it is no array"))?;
-        let texts = list.into_iter().map(|item| {
-            let item = item.map_err(|error| malformed(field, error))?;
-            item.as_str().ok_or_else(|| malformed(field, "it holds something that is no text"))
-        });
-        texts.collect()
-    }
-
+impl Fields<'_> {
     fn annotations(self) -> Result<Annotations, Malformed> {
         Ok(Annotations {
             name: self.optional_text("name")?.unwrap_or_default().to_owned(),
             tags: self.texts("tags")?.into_iter().map(str::to_owned).collect(),
             metadata: self.optional_json("metadata")?.map(Metadata::trusted).unwrap_or_default(),
+        })
+    }
+
+    fn pool_settings(self) -> Result<PoolSettings, Malformed> {
+        let supernets = self.texts("supernets")?.into_iter().map(str::parse);
+        let supernets = supernets.collect::<Result<_, _>>();
+        Ok(PoolSettings {
+            strategy: self.optional_word("strategy")?,
+            supernets: supernets.map_err(|error| malformed("supernets", error))?,
+            address_space: self.optional_text("address_space")?.map(str::to_owned),
+        })
+    }
+
+    fn subnet_settings(self) -> Result<SubnetSettings, Malformed> {
+        let seconds = self.optional_integer("quarantine_seconds")?.unwrap_or_default();
+        let seconds = u32::try_from(seconds);
+        Ok(SubnetSettings {
+            strategy: self.optional_word("strategy")?,
+            quarantine_seconds: seconds.map_err(|error| malformed("quarantine_seconds", error))?,
+            quarantine_override: self.optional_flag("quarantine_override")?.unwrap_or(false),
+            allocatable: self.optional_flag("allocatable")?.unwrap_or(true),
         })
     }
 
@@ -335,58 +298,12 @@ impl<'doc> Fields<'doc> {
     }
 }
 
-fn malformed(field: &'static str, why: impl Display) -> Malformed {
-    Malformed { field, why: why.to_string() }
-}
-
-fn as_integer(field: &'static str, value: RawBsonRef<'_>) -> Result<u64, Malformed> {
-    let number = match value {
-        RawBsonRef::Int64(number) => Some(number),
-        RawBsonRef::Int32(number) => Some(i64::from(number)),
-        _ => None,
-    };
-    let number = number.and_then(|number| u64::try_from(number).ok());
-    number.ok_or_else(|| malformed(field, "it is no count"))
-}
-
-fn as_bytes<const SIZE: usize>(
-    field: &'static str,
-    value: RawBsonRef<'_>,
-) -> Result<[u8; SIZE], Malformed> {
-    match value {
-        RawBsonRef::Binary(RawBinaryRef { bytes, .. }) => {
-            bytes.try_into().map_err(|_| malformed(field, format!("it is not of {SIZE} bytes")))
-        }
-        _ => Err(malformed(field, "it is not binary")),
-    }
-}
-
-fn as_time(field: &'static str, value: RawBsonRef<'_>) -> Result<Timestamp, Malformed> {
-    let micros = value.as_i64().ok_or_else(|| malformed(field, "it is no time"))?;
-    Timestamp::from_microsecond(micros).map_err(|error| malformed(field, error))
-}
-
-fn parse_json(field: &'static str, text: &str) -> Result<Box<RawValue>, Malformed> {
-    RawValue::from_string(text.to_owned()).map_err(|error| malformed(field, error))
-}
-
-/// The documents in an array.
-pub fn documents<'doc>(
-    field: &'static str,
-    array: &'doc RawArray,
-) -> impl Iterator<Item = Result<Fields<'doc>, Malformed>> {
-    array.into_iter().map(move |item| {
-        let item = item.map_err(|error| malformed(field, error))?;
-        let doc = item.as_document().ok_or_else(|| malformed(field, "it is no document"))?;
-        Ok(Fields(doc))
-    })
-}
-
 pub fn pool(doc: &RawDocument) -> Result<Pool, Malformed> {
     let fields = Fields(doc);
     Ok(Pool {
         id: PoolId::from_bytes(fields.bytes("_id")?),
         annotations: fields.annotations()?,
+        settings: fields.pool_settings()?,
         deletion_protection: fields.flag("deletion_protection")?,
         state: fields.state()?,
         revision: fields.integer("revision")?,
@@ -403,6 +320,7 @@ pub fn subnet(doc: &RawDocument) -> Result<Subnet, Malformed> {
         pool: PoolId::from_bytes(fields.bytes("pool")?),
         annotations: fields.annotations()?,
         layout: fields.layout()?,
+        settings: fields.subnet_settings()?,
         deletion_protection: fields.flag("deletion_protection")?,
         state: fields.state()?,
         revision: fields.integer("revision")?,
@@ -436,14 +354,13 @@ fn lease(
     reserved_at: Timestamp,
 ) -> Result<Lease, Malformed> {
     let LeaseKey { subnet, address } = lease_key(fields.bytes("key")?);
-    let revision = fields.optional("revision")?.map(|value| as_integer("revision", value));
     let created_at = fields.optional_time("created_at")?.unwrap_or(reserved_at);
     Ok(Lease {
         id: LeaseId { reservation, ordinal: ordinal(fields)? },
         subnet,
         address,
         annotations: fields.annotations()?,
-        revision: revision.transpose()?.unwrap_or(1),
+        revision: fields.optional_integer("revision")?.unwrap_or(1),
         created_at,
         updated_at: fields.optional_time("updated_at")?.unwrap_or(created_at),
     })
@@ -472,7 +389,7 @@ pub fn answer(doc: &RawDocument) -> Result<Recorded, Malformed> {
             fingerprint: fields.bytes("fingerprint")?,
         },
         location: fields.text("location")?.to_owned(),
-        revision: fields.integer("revision")?,
+        revision: Some(fields.integer("revision")?).filter(|revision| *revision != NO_REVISION),
         body: fields.blob("body")?.to_vec().into(),
         at: fields.time("at")?,
     })

@@ -7,7 +7,7 @@ use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
 
 use crate::store::error::Fault;
 
-use super::documents::Malformed;
+use super::fields::Malformed;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]

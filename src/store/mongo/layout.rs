@@ -5,11 +5,12 @@
 //! every reservation, so each says which question it answers.
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::error::Error;
 use mongodb::options::{Hint, IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
 
 use super::connect::{MongoOpenError, MongoSettings};
-use super::documents::Fields;
+use super::fields::Fields;
 
 pub const POOLS: &str = "pools";
 pub const SUBNETS: &str = "subnets";
@@ -20,6 +21,8 @@ pub const RESERVATIONS: &str = "reservations";
 pub const LEASES: &str = "leases";
 /// The log: one document for each commit. The `_id` is the position of the first of its events.
 pub const EVENTS: &str = "events";
+/// When an address was released last. The `_id` is that of its lease.
+pub const RELEASED: &str = "released";
 /// Recorded answers, by the key of the request.
 pub const IDEMPOTENCY: &str = "idempotency";
 /// The instances that write here, and the session that each writes in.
@@ -27,8 +30,11 @@ pub const INSTANCES: &str = "instances";
 /// The version of the layout.
 const META: &str = "meta";
 
-/// The version that this program writes.
-const VERSION: i32 = 1;
+/// The version that this program writes. Since 2 there are `released` addresses, reservations that
+/// expire, address spaces, and the settings of pools and subnets; a field that is not there has its
+/// usual value. So what an earlier version wrote is read as it is, and what takes a database from one
+/// version to the next is making the collections and indexes that it lacks.
+const VERSION: i32 = 2;
 
 /// An index, the question it answers, and which documents it holds if not all.
 struct Index {
@@ -54,12 +60,20 @@ const fn index(
     Index { collection, name, keys, only }
 }
 
+/// The index that every collection has.
+pub const BY_ID: &str = "_id_";
 /// By label: what lists are filtered by.
 pub const BY_LABEL: &str = "by_label";
 /// Pools and subnets whose deletion has begun.
 pub const DELETING: &str = "deleting";
 /// What belongs to a pool, in order.
 pub const BY_POOL: &str = "by_pool";
+/// The pools in an address space.
+pub const BY_SPACE: &str = "by_space";
+/// Where the subnets of a pool lie.
+pub const BY_PLACE: &str = "by_place";
+/// Reservations that expire, the earliest first.
+pub const BY_EXPIRY: &str = "by_expiry";
 /// The subnets that an address may lie in.
 pub const BY_SPAN: &str = "by_span";
 /// The reservations that hold an address of a subnet, in order.
@@ -70,14 +84,16 @@ pub const BY_LEASE_LABEL: &str = "by_lease_label";
 pub const BY_RESOURCE: &str = "by_resource";
 /// Events of the kinds that are rare among those of reservations.
 pub const BY_KIND: &str = "by_kind";
-/// Where a time begins in the log; the oldest recorded answers.
+/// Where a time begins in the log; the oldest recorded answers and releases.
 pub const BY_TIME: &str = "by_time";
 
 #[rustfmt::skip]
 const INDEXES: &[Index] = &[
     index(POOLS,        BY_LABEL,       &["labels", "_id"],           Some(Only::With("labels"))),
     index(POOLS,        DELETING,       &["deleting", "_id"],         Some(Only::True("deleting"))),
+    index(POOLS,        BY_SPACE,       &["address_space", "_id"],    Some(Only::With("address_space"))),
     index(SUBNETS,      BY_POOL,        &["pool", "_id"],             None),
+    index(SUBNETS,      BY_PLACE,       &["pool", "first", "last", "_id"], None),
     index(SUBNETS,      BY_SPAN,        &["first", "last"],           None),
     index(SUBNETS,      BY_LABEL,       &["labels", "_id"],           Some(Only::With("labels"))),
     index(SUBNETS,      DELETING,       &["deleting", "_id"],         Some(Only::True("deleting"))),
@@ -85,6 +101,8 @@ const INDEXES: &[Index] = &[
     index(RESERVATIONS, BY_SUBNET,      &["subnets", "_id"],          None),
     index(RESERVATIONS, BY_LABEL,       &["labels", "_id"],           Some(Only::With("labels"))),
     index(RESERVATIONS, BY_LEASE_LABEL, &["leases.labels", "_id"],    Some(Only::With("leases.labels"))),
+    index(RESERVATIONS, BY_EXPIRY,      &["expires_at", "_id"],       Some(Only::With("expires_at"))),
+    index(RELEASED,     BY_TIME,        &["at", "_id"],               None),
     index(EVENTS,       BY_RESOURCE,    &["events.resource", "_id"],  None),
     index(EVENTS,       BY_KIND,        &["kinds", "_id"],            Some(Only::With("kinds"))),
     index(EVENTS,       BY_TIME,        &["at", "_id"],               None),
@@ -111,13 +129,26 @@ impl Index {
     }
 }
 
-/// Makes what is missing: collections (a transaction makes none) and indexes. A layout of a newer
-/// version is refused and left alone.
+/// Makes what is missing, collections (a transaction makes none) and indexes, and brings a layout of an
+/// earlier version to this one. One of a newer version is refused and left alone.
+///
+/// Every step may be repeated, and the version is raised after all of its step is made: one who is
+/// killed in between leaves the rest to the next start, and of two who start at once both make it.
 ///
 /// # Errors
 /// [`MongoOpenError`].
 pub async fn prepare(db: &Database, settings: &MongoSettings) -> Result<(), MongoOpenError> {
     let describe = |error| settings.describe(&error);
+    let mut version = check_version(first_version(db).await.map_err(describe)?)?;
+    make_missing(db).await.map_err(describe)?;
+    while version < VERSION {
+        version = check_version(raise(db, version).await.map_err(describe)?)?;
+    }
+    Ok(())
+}
+
+/// The version of the database; that of this program when there is nothing in it yet.
+async fn first_version(db: &Database) -> Result<Option<i32>, Error> {
     let found = db
         .collection::<Document>(META)
         .find_one_and_update(
@@ -126,26 +157,38 @@ pub async fn prepare(db: &Database, settings: &MongoSettings) -> Result<(), Mong
         )
         .upsert(true)
         .return_document(ReturnDocument::After)
-        .await
-        .map_err(describe)?;
-    check_version(found.as_ref().and_then(|found| found.get_i32("version").ok()))?;
-    for collection in [POOLS, SUBNETS, RESERVATIONS, EVENTS, IDEMPOTENCY] {
+        .await?;
+    Ok(found.and_then(|found| found.get_i32("version").ok()))
+}
+
+async fn make_missing(db: &Database) -> Result<(), Error> {
+    for collection in [POOLS, SUBNETS, RESERVATIONS, RELEASED, EVENTS, IDEMPOTENCY] {
         let indexes = INDEXES.iter().filter(|index| index.collection == collection);
         let models: Vec<IndexModel> = indexes.map(Index::model).collect();
-        db.collection::<Document>(collection).create_indexes(models).await.map_err(describe)?;
+        db.collection::<Document>(collection).create_indexes(models).await?;
     }
     for collection in [LEASES, INSTANCES] {
         let created = db.create_collection(collection).await;
         if let Err(error) = created
             && super::faults::code(&error) != Some(NAMESPACE_EXISTS)
         {
-            return Err(describe(error));
+            return Err(error);
         }
     }
     Ok(())
 }
 
 const NAMESPACE_EXISTS: i32 = 48;
+
+/// Says that all of the next version is made, unless another has said so or more. Answers the version
+/// that there is now.
+async fn raise(db: &Database, version: i32) -> Result<Option<i32>, Error> {
+    let meta = db.collection::<Document>(META);
+    let next = doc! { "$set": { "version": version + 1 } };
+    meta.update_one(doc! { "_id": "layout", "version": version }, next).await?;
+    let found = meta.find_one(doc! { "_id": "layout" }).await?;
+    Ok(found.and_then(|found| found.get_i32("version").ok()))
+}
 
 /// Whether there is something to read, in a version that is known.
 ///
@@ -160,12 +203,14 @@ pub async fn verify(db: &Database, settings: &MongoSettings) -> Result<(), Mongo
         return Err(MongoOpenError::Unsuitable(what));
     };
     let version = Fields(&found).integer("version").ok();
-    check_version(version.and_then(|version| i32::try_from(version).ok()))
+    check_version(version.and_then(|version| i32::try_from(version).ok()))?;
+    Ok(())
 }
 
-fn check_version(found: Option<i32>) -> Result<(), MongoOpenError> {
+/// The version, when it is this one or an earlier one.
+fn check_version(found: Option<i32>) -> Result<i32, MongoOpenError> {
     match found {
-        Some(VERSION) => Ok(()),
+        Some(version @ 1..=VERSION) => Ok(version),
         found => Err(MongoOpenError::Unsuitable(format!(
             "the database was written by another version of ipam (layout {}, this one knows \
              {VERSION}); run that version, or give another --mongo-database",

@@ -15,8 +15,9 @@ use crate::domain::id::{EventId, PoolId, SubnetId};
 use crate::limits::BATCH_CHANGES_MAX;
 use crate::store::query::{EventQuery, News, Page};
 
-use super::documents::{Fields, Malformed, binary, bson_binary, documents, integer};
+use super::documents::{binary, bson_binary, integer};
 use super::faults::ReadError;
+use super::fields::{Fields, Malformed, documents};
 use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS, by_name};
 use super::reader::Readers;
 

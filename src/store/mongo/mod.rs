@@ -8,12 +8,14 @@ mod commit;
 mod connect;
 mod documents;
 mod faults;
+mod fields;
 mod gather;
 mod instances;
 mod layout;
 mod log;
 mod read;
 mod reader;
+mod released;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,6 +45,7 @@ pub use connect::{MongoOpenError, MongoSettings};
 use faults::ReadError;
 use gather::Gather;
 use instances::{Instance, Whose};
+use layout::RELEASED;
 use log::Log;
 use reader::Readers;
 
@@ -226,6 +229,39 @@ impl Store for MongoStore {
     ) -> Result<Vec<IpAddr>, Fault> {
         let read = read::leased_among(&self.readers, subnet, &addresses);
         self.read("looking for leased addresses", read).await
+    }
+
+    async fn released_addresses(
+        &self,
+        subnet: SubnetId,
+        since: Timestamp,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
+        let read = released::addresses(&self.readers, subnet, since);
+        self.scan("reading the released addresses of a subnet", read).await
+    }
+
+    async fn released_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
+        let read = released::among(&self.readers, subnet, &addresses);
+        self.read("looking for released addresses", read).await
+    }
+
+    async fn forget_released(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        let forget = read::forget(&self.readers, RELEASED, before, limit);
+        self.read("forgetting released addresses", forget).await
+    }
+
+    async fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<Reservation>, Fault> {
+        let read = read::expired(&self.readers, until, limit);
+        self.read("looking for reservations that have expired", read).await
+    }
+
+    async fn subnets_in_space(&self, space: String) -> Result<Vec<Subnet>, Fault> {
+        let read = read::subnets_in_space(&self.readers, &space);
+        self.read("reading the subnets of an address space", read).await
     }
 
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {

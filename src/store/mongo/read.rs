@@ -22,20 +22,19 @@ use crate::domain::subnet::Subnet;
 use crate::store::change::Recorded;
 use crate::store::query::{LeaseQuery, List, Page, Scope};
 
-use super::documents::{
-    self, Fields, Malformed, bson_binary, key_bounds, key_bytes, label_digest, lease_key,
-};
+use super::documents::{self, bson_binary, key_bounds, key_bytes, label_digest, lease_key};
 use super::faults::ReadError;
+use super::fields::{Fields, Malformed};
 use super::layout::{
-    BY_LABEL, BY_LEASE_LABEL, BY_POOL, BY_SPAN, BY_SUBNET, BY_TIME, DELETING, IDEMPOTENCY, LEASES,
-    POOLS, RESERVATIONS, SUBNETS, by_name,
+    BY_EXPIRY, BY_ID, BY_LABEL, BY_LEASE_LABEL, BY_POOL, BY_SPACE, BY_SPAN, BY_SUBNET, BY_TIME,
+    DELETING, IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS, by_name,
 };
-use super::reader::Readers;
+use super::reader::{Reader, Readers};
 
 /// Counts that run at once.
 const COUNTS_AT_ONCE: usize = 8;
 /// Keys that are looked for with one command.
-const KEYS_AT_ONCE: usize = 4096;
+pub const KEYS_AT_ONCE: usize = 4096;
 /// Reservations that are fetched at once where each may hold many leases.
 const LARGE_AT_ONCE: u32 = 100;
 
@@ -53,13 +52,13 @@ async fn one<T>(
 }
 
 async fn all<T>(
-    readers: &Readers,
+    reader: &mut Reader,
     name: &str,
     filter: Document,
+    options: FindOptions,
     read: fn(&RawDocument) -> Result<T, Malformed>,
 ) -> Read<Vec<T>> {
-    let mut reader = readers.reader().await?;
-    let mut found = reader.find(name, filter, in_order()).await?;
+    let mut found = reader.find(name, filter, options).await?;
     let mut items = Vec::new();
     while found.advance().await? {
         items.push(read(found.current())?);
@@ -133,8 +132,6 @@ fn every(field: &str, labels: &[Label]) -> Vec<Document> {
     labels.iter().map(|label| doc! { field: bson_binary(&label_digest(label)) }).collect()
 }
 
-const BY_ID: &str = "_id_";
-
 pub async fn pool(readers: &Readers, id: PoolId) -> Read<Option<Pool>> {
     one(readers, POOLS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::pool).await
 }
@@ -157,7 +154,27 @@ pub async fn subnets(readers: &Readers, pool: PoolId, list: &List<SubnetId>) -> 
 }
 
 pub async fn subnets_of(readers: &Readers, pool: PoolId) -> Read<Vec<Subnet>> {
-    all(readers, SUBNETS, doc! { "pool": bson_binary(pool.as_bytes()) }, documents::subnet).await
+    let of_pool = doc! { "pool": bson_binary(pool.as_bytes()) };
+    let mut options = in_order();
+    options.hint = Some(by_name(BY_POOL));
+    let mut reader = readers.reader().await?;
+    all(&mut reader, SUBNETS, of_pool, options, documents::subnet).await
+}
+
+/// See [`crate::store::Store::subnets_in_space`].
+pub async fn subnets_in_space(readers: &Readers, space: &str) -> Read<Vec<Subnet>> {
+    let mut options = only_ids();
+    options.hint = Some(by_name(BY_SPACE));
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(POOLS, doc! { "address_space": space }, options).await?;
+    let mut pools = Vec::new();
+    while found.advance().await? {
+        let pool: [u8; 16] = Fields(found.current()).bytes("_id")?;
+        pools.push(bson_binary(&pool));
+    }
+    let of_pools = doc! { "pool": { "$in": pools } };
+    let options = FindOptions::builder().hint(by_name(BY_POOL)).build();
+    all(&mut reader, SUBNETS, of_pools, options, documents::subnet).await
 }
 
 /// Some reservations by their ids.
@@ -191,6 +208,18 @@ pub async fn reservations(
     let select = select.carrying(&list.labels);
     let select = select.after(list.after.map(|id| bson_binary(id.as_bytes())));
     select.page(readers, RESERVATIONS, list.limit, documents::reservation).await
+}
+
+/// See [`crate::store::Store::expired`]: the first entries of an index.
+pub async fn expired(readers: &Readers, until: Timestamp, limit: usize) -> Read<Vec<Reservation>> {
+    let over = doc! { "expires_at": { "$lte": until.as_microsecond() } };
+    let options = FindOptions::builder()
+        .sort(doc! { "expires_at": 1, "_id": 1 })
+        .hint(by_name(BY_EXPIRY))
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+        .build();
+    let mut reader = readers.reader().await?;
+    all(&mut reader, RESERVATIONS, over, options, documents::reservation).await
 }
 
 /// Walks the reservations that can hold what is asked for, in order, and keeps the leases that are.
@@ -291,13 +320,16 @@ pub fn of_subnet(subnet: SubnetId) -> Document {
     doc! { "_id": { "$gte": bson_binary(&first), "$lte": bson_binary(&last) } }
 }
 
-/// One scan of the index of `_id`, which holds all that is asked for.
 pub async fn leased_addresses(readers: &Readers, subnet: SubnetId) -> Read<Vec<IpAddr>> {
+    held_in(&mut readers.reader().await?, subnet).await
+}
+
+/// One scan of the index of `_id`, which holds all that is asked for.
+pub async fn held_in(reader: &mut Reader, subnet: SubnetId) -> Read<Vec<IpAddr>> {
     let mut options = in_order();
     options.projection = Some(doc! { "_id": 1 });
     options.hint = Some(by_name(BY_ID));
     options.batch_size = Some(u32::MAX / 2);
-    let mut reader = readers.reader().await?;
     let mut found = reader.find(LEASES, of_subnet(subnet), options).await?;
     let mut addresses = Vec::new();
     while found.advance().await? {
@@ -311,7 +343,15 @@ pub async fn leased_among(
     subnet: SubnetId,
     addresses: &[IpAddr],
 ) -> Read<Vec<IpAddr>> {
-    let mut reader = readers.reader().await?;
+    held_among(&mut readers.reader().await?, subnet, addresses).await
+}
+
+/// Which of these addresses have a guard.
+pub async fn held_among(
+    reader: &mut Reader,
+    subnet: SubnetId,
+    addresses: &[IpAddr],
+) -> Read<Vec<IpAddr>> {
     let mut leased = Vec::new();
     for some in addresses.chunks(KEYS_AT_ONCE) {
         let key =
@@ -365,20 +405,25 @@ pub async fn answers(
 
 /// Not a change: nobody is told, and nothing depends on when it happens.
 pub async fn forget_answers(readers: &Readers, before: Timestamp, limit: usize) -> Read<usize> {
+    forget(readers, IDEMPOTENCY, before, limit).await
+}
+
+/// Removes the oldest of a collection, by their `at`.
+pub async fn forget(readers: &Readers, name: &str, before: Timestamp, limit: usize) -> Read<usize> {
     let old = doc! { "at": { "$lt": before.as_microsecond() } };
     let mut options = only_ids();
     options.sort = Some(doc! { "at": 1, "_id": 1 });
     options.hint = Some(by_name(BY_TIME));
     options.limit = i64::try_from(limit).ok();
     let mut reader = readers.reader().await?;
-    let mut found = reader.find(IDEMPOTENCY, old.clone(), options).await?;
+    let mut found = reader.find(name, old.clone(), options).await?;
     let mut keys = Vec::new();
     while found.advance().await? {
-        keys.push(Fields(found.current()).text("_id")?.to_owned());
+        keys.push(Fields(found.current()).id()?);
     }
     // A key may have been used anew since.
-    let answers = readers.db.collection::<RawDocumentBuf>(IDEMPOTENCY);
-    let deleted = answers.delete_many(doc! { "_id": { "$in": keys }, "$and": [old] }).await?;
+    let collection = readers.db.collection::<RawDocumentBuf>(name);
+    let deleted = collection.delete_many(doc! { "_id": { "$in": keys }, "$and": [old] }).await?;
     Ok(usize::try_from(deleted.deleted_count).unwrap_or(usize::MAX))
 }
 

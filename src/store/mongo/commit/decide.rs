@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use mongodb::bson::raw::cstr;
 use mongodb::bson::{RawArrayBuf, RawDocumentBuf};
 
+use crate::domain::address::AddressRange;
 use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::lease::{Lease, LeaseKey};
 use crate::domain::pool::{Pool, State as LifeState};
@@ -17,9 +18,10 @@ use crate::store::change::{Change, Effect, Recorded};
 use crate::store::error::Refusal;
 use crate::store::mongo::documents::{
     ANNOTATIONS, KeyBytes, annotate, binaries, integer, key_bytes, lease_key, of_answer, of_guard,
-    of_lease, of_pool, of_reservation, of_subnet, subnets_of,
+    of_lease, of_pool, of_released, of_reservation, of_subnet, subnets_of,
 };
 
+use super::neighbours::Placed;
 use super::state::{Held, State};
 use super::writes::{AllWrites, by_id};
 
@@ -28,21 +30,24 @@ const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 
 const SMALL_PATCH_BYTES: usize = 4 * 1024;
 
-/// Decides a change. When it is refused, neither the state nor the writes have changed.
+/// Decides a change that is made `at` this time. When it is refused, neither the state nor the writes
+/// have changed.
 pub fn decide(
     change: &Change,
+    at: Timestamp,
     answers_since: Timestamp,
     state: &mut State,
     writes: &mut AllWrites,
 ) -> Result<(), Refusal> {
     let replaces = change.answer.as_ref().map(|answer| replaces(answer, answers_since, state));
     let replaces = replaces.transpose()?;
-    let told = &change.event;
-    let bytes = told.data.get().len() + told.before.as_ref().map_or(0, |before| before.get().len());
-    expect_size(bytes)?;
+    for told in &change.events {
+        let before = told.before.as_ref().map_or(0, |before| before.get().len());
+        expect_size(told.data.get().len() + before)?;
+    }
     let recorded = change.answer.as_ref().map(of_answer);
     expect_size(recorded.as_ref().map_or(0, |doc| doc.as_bytes().len()))?;
-    let mut decision = Decision { state, writes };
+    let mut decision = Decision { at, state, writes };
     decision.effect(&change.effect)?;
     if let (Some(answer), Some(doc), Some(replaces)) = (&change.answer, recorded, replaces) {
         decision.record(answer, doc, replaces);
@@ -64,6 +69,7 @@ fn replaces(answer: &Recorded, since: Timestamp, state: &State) -> Result<bool, 
 }
 
 struct Decision<'a> {
+    at: Timestamp,
     state: &'a mut State,
     writes: &'a mut AllWrites,
 }
@@ -81,8 +87,8 @@ impl Decision<'_> {
                 self.update_subnet(subnet, *pool_subnets_revision)
             }
             Effect::DeleteSubnet { subnet, pool } => self.delete_subnet(*subnet, *pool),
-            Effect::CreateReservation { reservation, chosen_under } => {
-                self.create_reservation(reservation, chosen_under)
+            Effect::CreateReservations { reservations, chosen_under } => {
+                self.create_reservations(reservations, chosen_under)
             }
             Effect::UpdateReservation(reservation) => self.update_reservation(reservation),
             Effect::DeleteReservation { id, revision, .. } => {
@@ -108,7 +114,15 @@ impl Decision<'_> {
         let stored = self.pool(pool.id)?;
         expect(stored.revision + 1 == pool.revision)?;
         let next = Pool { subnets_revision: stored.subnets_revision, ..pool.clone() };
-        *stored = next.clone();
+        let (left, entered) = (&stored.settings.address_space, &pool.settings.address_space);
+        if left != entered {
+            let left = left.clone();
+            self.expect_no_overlap(entered.as_deref(), pool.id, &self.state.entering)?;
+            if let Some(left) = left {
+                self.state.neighbours.leave(&left, pool.id);
+            }
+        }
+        self.state.pools.insert(pool.id, Some(next.clone()));
         self.writes.pools.update(&by_id(pool.id.as_bytes()), &of_pool(&next));
         Ok(())
     }
@@ -130,6 +144,13 @@ impl Decision<'_> {
             return Err(Refusal::Deleting);
         }
         expect(pool.subnets_revision == subnets_revision)?;
+        let space = pool.settings.address_space.clone();
+        let addresses = subnet.layout.addresses();
+        self.expect_no_overlap(space.as_deref(), subnet.pool, &[addresses])?;
+        if let Some(space) = space {
+            let placed = Placed { pool: subnet.pool, subnet: subnet.id, addresses };
+            self.state.neighbours.add(space, placed);
+        }
         self.count_subnets_change(subnet.pool);
         self.writes.subnets.inserts.push(of_subnet(subnet));
         self.state.subnets.insert(subnet.id, Some(subnet.clone()));
@@ -141,9 +162,16 @@ impl Decision<'_> {
         subnet: &Subnet,
         subnets_revision: Option<u64>,
     ) -> Result<(), Refusal> {
-        expect(self.subnet(subnet.id)?.revision + 1 == subnet.revision)?;
+        let stored = self.subnet(subnet.id)?;
+        expect(stored.revision + 1 == subnet.revision)?;
+        let addresses = subnet.layout.addresses();
+        let moves = stored.layout.addresses() != addresses;
         if let Some(expected) = subnets_revision {
             expect(self.pool(subnet.pool)?.subnets_revision == expected)?;
+        }
+        if moves {
+            let space = self.state.space_of(subnet.pool);
+            self.expect_no_overlap(space, subnet.pool, &[addresses])?;
         }
         self.expect_no_lease_in_the_way()?;
         if subnets_revision.is_some() {
@@ -168,9 +196,9 @@ impl Decision<'_> {
         Ok(())
     }
 
-    fn create_reservation(
+    fn create_reservations(
         &mut self,
-        reservation: &Reservation,
+        reservations: &[Reservation],
         chosen_under: &[(SubnetId, u64)],
     ) -> Result<(), Refusal> {
         for (subnet, layout_revision) in chosen_under {
@@ -180,26 +208,34 @@ impl Decision<'_> {
             }
             expect(stored.layout_revision == *layout_revision)?;
         }
-        expect(self.state.reservations.get(&reservation.id).is_none_or(Option::is_none))?;
-        let doc = of_reservation(reservation);
-        expect_size(doc.as_bytes().len())?;
-        let leases: Vec<(u32, KeyBytes)> =
-            reservation.leases.iter().map(|l| (l.id.ordinal, key_bytes(l.key()))).collect();
-        self.take(&leases)?;
-        for (_, key) in &leases {
-            self.writes.leases.inserts.push(of_guard(key, reservation.id));
+        let mut docs = Vec::with_capacity(reservations.len());
+        for reservation in reservations {
+            expect(self.state.reservations.get(&reservation.id).is_none_or(Option::is_none))?;
+            let doc = of_reservation(reservation);
+            expect_size(doc.as_bytes().len())?;
+            docs.push(doc);
         }
-        let held = Held { revision: reservation.revision, leases, bytes: doc.as_bytes().len() };
-        self.writes.reservations.inserts.push(doc);
-        self.state.reservations.insert(reservation.id, Some(held));
+        let leases = reservations.iter().flat_map(|reservation| &reservation.leases);
+        let keys: Vec<KeyBytes> = leases.map(|lease| key_bytes(lease.key())).collect();
+        self.take(&keys)?;
+        let mut keys = keys.into_iter();
+        for (Reservation { id, revision, leases, .. }, doc) in reservations.iter().zip(docs) {
+            let ordinals = leases.iter().map(|lease| lease.id.ordinal);
+            let leases: Vec<(u32, KeyBytes)> = ordinals.zip(&mut keys).collect();
+            let guards = leases.iter().map(|(_, key)| of_guard(key, *id));
+            self.writes.leases.inserts.extend(guards);
+            let held = Held { revision: *revision, leases, bytes: doc.as_bytes().len() };
+            self.writes.reservations.inserts.push(doc);
+            self.state.reservations.insert(*id, Some(held));
+        }
         Ok(())
     }
 
     /// Takes every key, or none.
-    fn take(&mut self, leases: &[(u32, KeyBytes)]) -> Result<(), Refusal> {
-        for (place, (_, key)) in leases.iter().enumerate() {
+    fn take(&mut self, keys: &[KeyBytes]) -> Result<(), Refusal> {
+        for (place, key) in keys.iter().enumerate() {
             if self.state.leases.insert(*key, true) == Some(true) {
-                for (_, before) in leases.iter().take(place) {
+                for before in keys.iter().take(place) {
                     self.state.leases.insert(*before, false);
                 }
                 return Err(Refusal::Taken(lease_key(*key)));
@@ -246,11 +282,13 @@ impl Decision<'_> {
         Ok(())
     }
 
+    /// Frees addresses and notes when that was.
     fn free(&mut self, keys: impl IntoIterator<Item = KeyBytes>) {
         for key in keys {
             let taken_before = self.state.leases.insert(key, false) == Some(true);
             self.state.is_contradicted |= taken_before && !self.state.is_read;
             self.writes.leases.delete(&key);
+            self.writes.released.push(&key, of_released(&key, self.at));
         }
     }
 
@@ -343,6 +381,17 @@ impl Decision<'_> {
         let mut update = RawDocumentBuf::new();
         update.append(cstr!("$set"), set.as_ref());
         self.writes.pools.update(&by_id(id.as_bytes()), &update);
+    }
+
+    /// In that address space, if in one.
+    fn expect_no_overlap(
+        &self,
+        space: Option<&str>,
+        pool: PoolId,
+        ranges: &[AddressRange],
+    ) -> Result<(), Refusal> {
+        let other = space.and_then(|space| self.state.neighbours.in_the_way(space, pool, ranges));
+        other.map_or(Ok(()), |other| Err(Refusal::Overlap(other)))
     }
 
     fn expect_no_lease_in_the_way(&self) -> Result<(), Refusal> {

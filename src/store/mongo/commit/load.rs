@@ -11,11 +11,11 @@ use crate::domain::lease::LeaseKey;
 use crate::domain::subnet::Subnet;
 use crate::limits::NAMED_LEASES_MAX;
 use crate::store::change::{Change, Effect};
-use crate::store::mongo::documents::{
-    self, Fields, KeyBytes, Malformed, bson_binary, key_bounds, key_bytes, ordinal,
-};
+use crate::store::mongo::documents::{self, KeyBytes, bson_binary, key_bounds, key_bytes, ordinal};
+use crate::store::mongo::fields::{self, Fields, Malformed};
 use crate::store::mongo::layout::{IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
 
+use super::neighbours;
 use super::state::{Held, Needs, State};
 use super::transaction::{Stop, Transaction};
 
@@ -73,6 +73,8 @@ pub async fn load(
         }
     }
 
+    neighbours::load(tx, changes, state).await?;
+
     match changes {
         [Change { effect: Effect::DeletePool(id), .. }] => {
             let filter = doc! { "pool": bson_binary(id.as_bytes()) };
@@ -113,7 +115,7 @@ fn held_fields() -> Document {
 }
 
 fn held(fields: Fields<'_>) -> Result<(ReservationId, Held), Malformed> {
-    let leases = documents::documents("leases", fields.array("leases")?).map(|lease| {
+    let leases = fields::documents("leases", fields.array("leases")?).map(|lease| {
         let lease = lease?;
         Ok((ordinal(lease)?, lease.bytes("key")?))
     });

@@ -14,6 +14,7 @@
 
 mod decide;
 mod load;
+mod neighbours;
 mod parts;
 mod state;
 mod transaction;
@@ -28,6 +29,7 @@ use mongodb::ClientSession;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
+use crate::domain::event::Event;
 use crate::domain::id::SubnetId;
 use crate::domain::subnet::Subnet;
 use crate::limits::AUDIT_RETENTION_MIN;
@@ -36,7 +38,7 @@ use crate::store::error::{CommitError, Fault, Refusal};
 
 use super::faults::is_transient;
 use super::instances::{Instance, Whose};
-use super::layout::{EVENTS, IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
+use super::layout::{EVENTS, IDEMPOTENCY, LEASES, POOLS, RELEASED, RESERVATIONS, SUBNETS};
 use super::log::{self, Log, LogEnd};
 use super::reader::Readers;
 use decide::decide;
@@ -192,9 +194,10 @@ impl Committer {
         let mut state = State { subnets, is_read: careful, ..State::default() };
         load::load(&mut tx, Needs::of(changes, careful), changes, &mut state).await?;
         let mut writes = AllWrites::default();
+        let at = batch.at.max(end.last_at);
         let verdicts: Verdicts = changes
             .iter()
-            .map(|change| decide(change, batch.answers_since, &mut state, &mut writes))
+            .map(|change| decide(change, at, batch.answers_since, &mut state, &mut writes))
             .collect();
         if !careful && (state.is_contradicted || verdicts.iter().any(Result::is_err)) {
             return Err(Stop::Unexpected("what the batch was decided on").into());
@@ -210,11 +213,11 @@ impl Committer {
             };
         }
         let told = changes.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
-        let events = told.map(|(change, _)| &change.event);
-        let (batches, end) = log::batches(events, end, batch.at, &self.instance.id);
+        let events = told.flat_map(|(change, _)| &change.events);
+        let (batches, end) = log::batches(events, end, at, &self.instance.id);
         // First of all: if another instance was quicker, nothing else is worth the while.
         tx.insert(EVENTS, batches).await.map_err(Stop::in_the_log)?;
-        let AllWrites { pools, subnets, reservations, leases, answers } = writes;
+        let AllWrites { pools, subnets, reservations, leases, released, answers } = writes;
         for (collection, mut writes) in [
             (POOLS, pools),
             (SUBNETS, subnets),
@@ -224,6 +227,7 @@ impl Committer {
             tx.insert(collection, std::mem::take(&mut writes.inserts)).await?;
             tx.change(collection, writes).await?;
         }
+        tx.put(RELEASED, released).await?;
         // An address may have been freed by one change and taken by a later one.
         tx.delete(LEASES, &leases.deletes).await?;
         tx.insert(LEASES, leases.inserts).await?;
@@ -303,7 +307,10 @@ impl Committer {
             // Not of this run: the log says what there is.
             let ids = Log(&self.readers).ids_since(batch.at).await;
             let ids = ids.map_err(|error| error.into_fault(SETTLING))?;
-            return Ok(batch.changes.iter().map(|change| ids.contains(&change.event.id)).collect());
+            // All events of a change are there, or none.
+            let is_there = |event: &Event| ids.contains(&event.id);
+            let changes = batch.changes.iter();
+            return Ok(changes.map(|change| change.events.first().is_some_and(is_there)).collect());
         };
         let was_sent = match &sent {
             None => false,

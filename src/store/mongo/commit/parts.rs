@@ -26,8 +26,8 @@ pub fn cut(changes: &[Change]) -> Vec<Range<usize>> {
             created.clear();
         }
         after_lone = lone;
-        if let Effect::CreateReservation { reservation, .. } = &change.effect {
-            created.insert(reservation.id);
+        if let Effect::CreateReservations { reservations, .. } = &change.effect {
+            created.extend(reservations.iter().map(|reservation| reservation.id));
         }
     }
     if begin < changes.len() {
@@ -39,10 +39,11 @@ pub fn cut(changes: &[Change]) -> Vec<Range<usize>> {
 fn goes_alone(effect: &Effect) -> bool {
     match effect {
         Effect::DeletePool(_) | Effect::DeleteSubnet { .. } | Effect::UpdateSubnet { .. } => true,
+        // It may enter that address space, with all of its subnets.
+        Effect::UpdatePool(pool) => pool.settings.address_space.is_some(),
         Effect::CreatePool(_)
-        | Effect::UpdatePool(_)
         | Effect::CreateSubnet { .. }
-        | Effect::CreateReservation { .. }
+        | Effect::CreateReservations { .. }
         | Effect::UpdateReservation(_)
         | Effect::DeleteReservation { .. }
         | Effect::UpdateLease { .. }

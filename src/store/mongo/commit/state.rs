@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use crate::domain::address::AddressRange;
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::pool::Pool;
 use crate::domain::subnet::Subnet;
 use crate::store::change::{Change, Effect};
 use crate::store::mongo::documents::{KeyBytes, key_bytes};
+
+use super::neighbours::Neighbours;
 
 /// A reservation, as far as changes depend on it.
 #[derive(Clone, Debug)]
@@ -35,10 +38,22 @@ pub struct State {
     pub is_contradicted: bool,
     /// When the answer to a request was recorded. What is not here counts as never.
     pub answers: HashMap<String, Timestamp>,
+    /// The subnets that new ones may meet in the address spaces of their pools.
+    pub neighbours: Neighbours,
+    /// Of a change that goes alone: the addresses of the subnets of a pool that enters a space.
+    pub entering: Vec<AddressRange>,
     /// Of a change that goes alone: a subnet of the pool is there.
     pub pool_holds_subnets: bool,
     /// Of a change that goes alone: some leases that are in its way.
     pub in_the_way: Vec<LeaseId>,
+}
+
+impl State {
+    /// The address space that a pool is in.
+    pub fn space_of(&self, pool: PoolId) -> Option<&str> {
+        let pool = self.pools.get(&pool).and_then(Option::as_ref);
+        pool.and_then(|pool| pool.settings.address_space.as_deref())
+    }
 }
 
 /// What must be known before the changes can be decided.
@@ -92,11 +107,12 @@ impl Needs {
                 self.pools.insert(*pool);
                 self.subnets.insert(*subnet);
             }
-            Effect::CreateReservation { reservation, chosen_under } => {
+            Effect::CreateReservations { reservations, chosen_under } => {
                 self.subnets.extend(chosen_under.iter().map(|(subnet, _)| *subnet));
                 if careful {
-                    self.reservations.insert(reservation.id);
-                    self.leases.extend(reservation.leases.iter().map(|l| key_bytes(l.key())));
+                    self.reservations.extend(reservations.iter().map(|made| made.id));
+                    let leases = reservations.iter().flat_map(|made| &made.leases);
+                    self.leases.extend(leases.map(|lease| key_bytes(lease.key())));
                 }
             }
             Effect::UpdateReservation(reservation) => {

@@ -28,6 +28,21 @@ impl Writes {
     }
 }
 
+/// Documents that come in the place of those with their keys, if there are such. Inserted after a
+/// deletion: half of what as many updates cost that insert what they do not find.
+#[derive(Default)]
+pub struct Puts {
+    pub ids: Vec<Vec<u8>>,
+    pub documents: Vec<RawDocumentBuf>,
+}
+
+impl Puts {
+    pub fn push(&mut self, id: &[u8], document: RawDocumentBuf) {
+        self.ids.push(id.to_vec());
+        self.documents.push(document);
+    }
+}
+
 pub fn by_id(id: &[u8]) -> RawDocumentBuf {
     let mut query = RawDocumentBuf::new();
     query.append(cstr!("_id"), binary(id));
@@ -41,5 +56,6 @@ pub struct AllWrites {
     pub subnets: Writes,
     pub reservations: Writes,
     pub leases: Writes,
+    pub released: Puts,
     pub answers: Writes,
 }
