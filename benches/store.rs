@@ -12,9 +12,9 @@ use ipam::domain::annotations::Annotations;
 use ipam::domain::event::{Event, Kind, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
 use ipam::domain::pool::{NewPool, Pool};
-use ipam::domain::reservation::{Request, Reservation};
+use ipam::domain::request::Request;
 use ipam::domain::resource::{PoolResource, ReservationResource, SubnetResource, to_raw};
-use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
 use ipam::store::Store;
 use ipam::store::change::{Batch, Change, Effect};
 use ipam::store::mongo::{self, MongoSettings};
@@ -68,7 +68,8 @@ async fn make_subnet(store: &dyn Store) -> (Pool, Subnet) {
     let pool = Pool::new(PoolId::generate(), NewPool::default(), now);
     let span = Span::cidr("10.0.0.0/8".parse().unwrap()).unwrap();
     let layout = Layout::new(span, None, Vec::new()).unwrap();
-    let new = NewSubnet { annotations: Annotations::default(), layout, deletion_protection: false };
+    let (annotations, settings) = (Annotations::default(), SubnetSettings::default());
+    let new = NewSubnet { annotations, layout, settings, deletion_protection: false };
     let subnet = Subnet::new(SubnetId::generate(), pool.id, new, now);
     let pool_made = event(Kind::Pool, pool.id, None, pool.id, &PoolResource::new(&pool, None));
     let subnet_made = event(
@@ -80,23 +81,23 @@ async fn make_subnet(store: &dyn Store) -> (Pool, Subnet) {
     );
     let create = Effect::CreateSubnet { subnet: subnet.clone(), pool_subnets_revision: 0 };
     let batch = batch_of(vec![
-        Change { effect: Effect::CreatePool(pool.clone()), event: pool_made, answer: None },
-        Change { effect: create, event: subnet_made, answer: None },
+        Change { effect: Effect::CreatePool(pool.clone()), events: vec![pool_made], answer: None },
+        Change { effect: create, events: vec![subnet_made], answer: None },
     ]);
     assert_eq!(store.commit(batch).await.unwrap(), [Ok(()), Ok(())]);
     (pool, subnet)
 }
 
 fn reserve(pool: &Pool, subnet: &Subnet, address: IpAddr) -> Change {
-    let request = Request::new(Annotations::default(), None, Vec::new()).unwrap();
     let held = [(subnet.id, address)];
-    let id = ReservationId::generate();
-    let reservation: Reservation =
-        request.granted(id, pool.id, Some(subnet.id), held, Timestamp::UNIX_EPOCH);
+    let (id, asked) = (ReservationId::generate(), (pool.id, Some(subnet.id)));
+    let times = (Timestamp::UNIX_EPOCH, None);
+    let reservation = Request::default().granted(id, asked, held, times);
     let resource = ReservationResource::new(&reservation, |_| Some(subnet));
     let event = event(Kind::Reservation, pool.id, Some(subnet.id), id, &resource);
     let chosen_under = vec![(subnet.id, subnet.layout_revision)];
-    Change { effect: Effect::CreateReservation { reservation, chosen_under }, event, answer: None }
+    let effect = Effect::CreateReservations { reservations: vec![reservation], chosen_under };
+    Change { effect, events: vec![event], answer: None }
 }
 
 fn event(

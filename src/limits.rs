@@ -68,6 +68,8 @@ pub const SUPERNETS_MAX: usize = 64;
 pub const EXPIRY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Reservations that one such look ends together.
 pub const EXPIRY_STEP: usize = 256;
+/// Subnets named in a refusal, each with what is left of it.
+pub const NAMED_SUBNETS_MAX: usize = 32;
 /// Leases named in a refusal, so that the answer stays small.
 pub const NAMED_LEASES_MAX: usize = 10;
 
@@ -116,6 +118,8 @@ pub const RESERVE_PAUSE_MAX: Duration = Duration::from_millis(10);
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 /// How long a request waits to hear what others have committed before it goes on without.
 pub const FOLLOW_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a refusal waits for subnets to say what is left of them.
+pub const SURVEY_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Subnets that are compared with the store at once.
 pub const FOLLOW_SUBNETS_MAX: usize = 16;
 /// How long a request waits for an actor to be loaded or brought to rest.

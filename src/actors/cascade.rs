@@ -62,7 +62,7 @@ pub async fn empty_subnet(
             reservation_revision: reservation.revision,
             leases: gone.iter().map(Lease::key).collect(),
         };
-        Change { effect, event, answer: None }
+        Change::new(effect, event)
     };
     empty(shared, Scope::Subnet(subnet), change, progress).await
 }
@@ -104,15 +104,12 @@ async fn empty(
 }
 
 fn remove(reservation: &Reservation, subnets: &[Subnet], origin: &Origin) -> Change {
-    Change {
-        effect: Effect::DeleteReservation {
-            id: reservation.id,
-            revision: reservation.revision,
-            leases: reservation.leases.len(),
-        },
-        event: reservation_event(Verb::Deleted, reservation, subnets, origin),
-        answer: None,
-    }
+    let effect = Effect::DeleteReservation {
+        id: reservation.id,
+        revision: reservation.revision,
+        leases: reservation.leases.len(),
+    };
+    Change::new(effect, reservation_event(Verb::Deleted, reservation, subnets, origin))
 }
 
 fn reservation_event(

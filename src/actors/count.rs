@@ -1,19 +1,29 @@
-//! How many addresses of a subnet are held: what its actor's bitmap says, or what was counted in the
+//! How the addresses of a subnet are used: what its actor's bitmap says, or what was counted in the
 //! store while no actor runs.
 //!
 //! Each actor has a count of its own and is the only one to set it, so that the count is that of its
 //! bits and cannot drift; an actor that was replaced sets what nobody reads any more. Addresses that
 //! are on their way back to the actor are not counted: who asks next may have them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How many addresses are held or leased, and how many rest since their lease ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub reserved: u64,
+    pub resting: u64,
+}
 
 /// Cheap to read, from any thread.
 #[derive(Debug)]
 pub struct Count {
-    held: AtomicU64,
+    reserved: AtomicU64,
+    resting: AtomicU64,
     returning: AtomicU64,
+    /// It was counted while some rested: they do not rest for ever, and nobody will say so.
+    passing: AtomicBool,
     /// What was known before it was to be counted anew.
-    before: u64,
+    before: Counted,
 }
 
 /// Nobody has counted yet.
@@ -22,14 +32,20 @@ const UNKNOWN: u64 = u64::MAX;
 impl Default for Count {
     /// Of which nothing is known.
     fn default() -> Self {
-        Self { held: AtomicU64::new(UNKNOWN), returning: AtomicU64::new(0), before: 0 }
+        Self {
+            reserved: AtomicU64::new(UNKNOWN),
+            resting: AtomicU64::new(0),
+            returning: AtomicU64::new(0),
+            passing: AtomicBool::new(false),
+            before: Counted::default(),
+        }
     }
 }
 
 impl Count {
-    pub fn of(held: u128) -> Self {
+    pub fn of(reserved: u128, resting: u128) -> Self {
         let count = Self::default();
-        count.set(held);
+        count.set(reserved, resting);
         count
     }
 
@@ -38,27 +54,45 @@ impl Count {
         Self { before: self.shown(), ..Self::default() }
     }
 
-    /// What is held, or was when it was last known.
-    pub fn shown(&self) -> u64 {
-        self.held().unwrap_or(self.before)
+    /// What is so, or was when it was last known.
+    pub fn shown(&self) -> Counted {
+        self.known().unwrap_or(self.before)
     }
 
     /// `None` until it is counted.
-    pub fn held(&self) -> Option<u64> {
-        let held = self.held.load(Ordering::Acquire);
-        let held = (held != UNKNOWN).then_some(held)?;
-        Some(held.saturating_sub(self.returning.load(Ordering::Acquire)))
+    pub fn known(&self) -> Option<Counted> {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        let reserved = (reserved != UNKNOWN).then_some(reserved)?;
+        let returning = self.returning.load(Ordering::Acquire);
+        Some(Counted {
+            reserved: reserved.saturating_sub(returning),
+            resting: self.resting.load(Ordering::Acquire),
+        })
     }
 
-    pub fn set(&self, held: u128) {
-        let held = u64::try_from(held).unwrap_or(UNKNOWN).min(UNKNOWN - 1);
-        self.held.store(held, Ordering::Release);
+    /// Whether what is known was true when it was counted and need not be so now: then fewer rest.
+    pub fn is_passing(&self) -> bool {
+        self.passing.load(Ordering::Acquire)
     }
 
-    /// Says how many were counted in the store, unless that is known.
-    pub fn set_if_unknown(&self, held: u64) {
-        // Either way it is known afterwards.
-        let _ = self.held.compare_exchange(UNKNOWN, held, Ordering::AcqRel, Ordering::Acquire);
+    pub fn set(&self, reserved: u128, resting: u128) {
+        self.resting.store(clamped(resting), Ordering::Release);
+        self.reserved.store(clamped(reserved), Ordering::Release);
+    }
+
+    /// Says how many were counted in the store, unless an actor has said.
+    pub fn set_counted(&self, counted: Counted) {
+        let unknown = UNKNOWN;
+        let found = self.reserved.compare_exchange(
+            unknown,
+            counted.reserved,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if found.is_ok() {
+            self.resting.store(counted.resting, Ordering::Release);
+            self.passing.store(counted.resting > 0, Ordering::Release);
+        }
     }
 
     /// Says that some are on their way back.
@@ -66,27 +100,44 @@ impl Count {
         self.returning.fetch_add(addresses as u64, Ordering::AcqRel);
     }
 
-    /// Sets what is held now that some have come back.
-    pub fn returned(&self, addresses: usize, held: u128) {
-        self.set(held);
+    /// Sets what is so now that some have come back.
+    pub fn returned(&self, addresses: usize, reserved: u128, resting: u128) {
+        self.set(reserved, resting);
         self.returning.fetch_sub(addresses as u64, Ordering::AcqRel);
     }
+}
+
+fn clamped(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(UNKNOWN).min(UNKNOWN - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn counted(reserved: u64, resting: u64) -> Counted {
+        Counted { reserved, resting }
+    }
+
     #[test]
     fn what_is_to_be_counted_anew_shows_what_was_known() {
         let unknown = Count::default();
-        assert_eq!((unknown.held(), unknown.shown()), (None, 0));
-        let count = Count::of(7);
+        assert_eq!((unknown.known(), unknown.shown()), (None, counted(0, 0)));
+        let count = Count::of(7, 3);
         count.returning(2);
         let stale = count.stale().stale();
-        assert_eq!((stale.held(), stale.shown()), (None, 5));
-        stale.set_if_unknown(4);
-        stale.set_if_unknown(9);
-        assert_eq!((stale.held(), stale.shown()), (Some(4), 4));
+        assert_eq!((stale.known(), stale.shown()), (None, counted(5, 3)));
+        stale.set_counted(counted(4, 0));
+        stale.set_counted(counted(9, 1));
+        assert_eq!((stale.known(), stale.shown()), (Some(counted(4, 0)), counted(4, 0)));
+        assert!(!stale.is_passing());
+    }
+
+    #[test]
+    fn what_rested_when_it_was_counted_passes() {
+        let count = Count::default();
+        count.set_counted(counted(4, 1));
+        assert!(count.is_passing());
+        assert!(!Count::of(4, 1).is_passing(), "an actor says when they have rested enough");
     }
 }

@@ -6,10 +6,11 @@
 //! so that nothing the old one decided is still in flight. That also holds when the old one
 //! panicked: it is rebuilt from the store, never revived.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::domain::event::Kind;
@@ -20,10 +21,12 @@ use crate::limits::ACTOR_WAIT_MAX;
 use crate::store::error::Fault;
 
 use super::admission::{Admission, NotAdmitted, Permit};
-use super::count::Count;
+use super::count::{Count, Counted};
 use super::failure::Failure;
 use super::following::Following;
-use super::handle::{Learn, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage};
+use super::handle::{
+    Learn, Loaded, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage,
+};
 use super::shared::Shared;
 use super::slots::{Resident, Slot, Slots};
 
@@ -50,7 +53,7 @@ pub trait Factory: Send + Sync {
         directory: &Arc<Directory>,
         pool: Arc<PoolHandle>,
         member: Arc<Member>,
-        leased: Vec<IpAddr>,
+        loaded: Loaded,
     ) -> Arc<SubnetHandle>;
 
     /// Ends what the actors run on.
@@ -152,12 +155,29 @@ impl Directory {
                 self.subnets.forget(id, &slot, locked);
                 return Err(Failure::Deleting { kind: Kind::Subnet, id: id.to_string() });
             }
-            let leased = self.shared.store.leased_addresses(id).await?;
-            let handle = self.factory.subnet(self, Arc::clone(pool), member, leased);
+            let loaded = self.load(&member.record.load_full()).await?;
+            let handle = self.factory.subnet(self, Arc::clone(pool), member, loaded);
             self.shared.metrics.actor_started("subnet", rebuilt);
             slot.start(&handle);
             return Ok(handle);
         }
+    }
+
+    async fn load(&self, subnet: &Subnet) -> Result<Loaded, Fault> {
+        // What is released in between is leased here until it is heard of.
+        let released = self.resting(subnet).await?;
+        let leased = self.shared.store.leased_addresses(subnet.id).await?;
+        Ok(Loaded { leased, released })
+    }
+
+    /// The addresses of a subnet that may still rest, with the time of their release.
+    async fn resting(&self, subnet: &Subnet) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
+        if subnet.settings.quarantine_seconds == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.shared.clock.now();
+        let since = now.saturating_sub(subnet.settings.quarantine()).unwrap_or(Timestamp::MIN);
+        self.shared.store.released_addresses(subnet.id, since).await
     }
 
     /// The actor of a subnet and the right to send it a request.
@@ -341,10 +361,15 @@ impl Directory {
     ) -> Result<Vec<IpAddr>, Fault> {
         let Some(in_flight) = &handle.in_flight else { return Ok(Vec::new()) };
         let watch = in_flight.watch();
-        let leased = self.shared.store.leased_among(handle.id, addresses.clone()).await?;
+        let store = &self.shared.store;
+        let leased = store.leased_among(handle.id, addresses.clone()).await?;
         let is_leased: HashSet<&IpAddr> = leased.iter().collect();
         let free = addresses.iter().filter(|address| !is_leased.contains(address));
-        let free = free.copied().collect();
+        let free: Vec<IpAddr> = free.copied().collect();
+        // Read after that: of what is free by now, the last release is there.
+        let released = store.released_among(handle.id, free.clone()).await?;
+        let released: HashMap<IpAddr, Timestamp> = released.into_iter().collect();
+        let free = free.iter().map(|address| (*address, released.get(address).copied())).collect();
         let (reply, again) = oneshot::channel();
         handle.mailbox.do_send(SubnetMessage::Learn(Learn { leased, free, watch, reply }));
         // When it died meanwhile, its successor may have been loaded before.
@@ -368,18 +393,23 @@ impl Directory {
     /// # Errors
     /// When the store does not answer.
     pub async fn count(&self, members: &[Arc<Member>]) -> Result<(), Failure> {
+        members.iter().for_each(|member| member.renew());
         // What others do meanwhile makes a count worthless; then it is done again.
         for _ in 0..COUNTS_MAX {
-            let mut uncounted = members.iter().filter(|m| m.reserved().is_none()).peekable();
-            if uncounted.peek().is_none() {
+            let uncounted: Vec<(Arc<Subnet>, Arc<Count>)> = members
+                .iter()
+                .filter(|member| member.counted().is_none())
+                .map(|member| (member.record.load_full(), member.count()))
+                .collect();
+            if uncounted.is_empty() {
                 return Ok(());
             }
-            let uncounted: Vec<(SubnetId, Arc<Count>)> =
-                uncounted.map(|member| (member.record.load().id, member.count())).collect();
-            let ids = uncounted.iter().map(|(id, _)| *id).collect();
-            let counts = self.shared.store.lease_counts(ids).await?;
-            for (id, count) in uncounted {
-                count.set_if_unknown(counts.get(&id).copied().unwrap_or(0));
+            let ids = uncounted.iter().map(|(subnet, _)| subnet.id).collect();
+            let leased = self.shared.store.lease_counts(ids).await?;
+            for (subnet, count) in uncounted {
+                let reserved = leased.get(&subnet.id).copied().unwrap_or(0);
+                let resting = self.resting(&subnet).await?.len() as u64;
+                count.set_counted(Counted { reserved, resting });
             }
         }
         Ok(())

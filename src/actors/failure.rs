@@ -93,6 +93,7 @@ impl Failure {
             Self::NotFound { .. }
             | Self::Invalid(_)
             | Self::Overlap { .. }
+            | Self::NoRoom { .. }
             | Self::Protected { .. }
             | Self::Deleting { .. }
             | Self::Occupied { .. }

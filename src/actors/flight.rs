@@ -4,16 +4,22 @@
 //! no request: a client may go away. Addresses become free only on a verdict that says so; while
 //! the outcome is unknown they stay taken (INV-6).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
-use crate::domain::reservation::Request;
-use crate::domain::resource::{Context, ReservationResource, in_context, to_json, to_raw};
+use crate::domain::invalid::Invalid;
+use crate::domain::request::Order;
+use crate::domain::reservation::Reservation;
+use crate::domain::resource::{
+    Context, Proposal, ReservationResource, in_context, to_json, to_raw,
+};
 use crate::domain::subnet::Subnet;
 use crate::store::change::{Change, Effect, Recorded};
 use crate::store::error::Refusal;
@@ -48,7 +54,7 @@ pub fn event(
 
 /// The answer to a request that made or changed a resource.
 pub fn answer(location: String, revision: u64, resource: &impl Serialize) -> Answer {
-    Answer { location, revision, body: Bytes::from(to_json(resource)) }
+    Answer { location, revision: Some(revision), body: Bytes::from(to_json(resource)) }
 }
 
 /// What to record of `answer`, when the request can be recognised again.
@@ -62,59 +68,114 @@ pub fn recorded(ask: &mut Ask, answer: &Answer, at: jiff::Timestamp) -> Option<R
     })
 }
 
-/// A reservation whose addresses are held, ready to be committed.
+/// Reservations whose addresses are held, ready to be committed.
 pub struct Granted {
     pub pool: Arc<PoolHandle>,
     /// The subnet that was asked, or none when the pool was.
     pub subnet: Option<SubnetId>,
+    pub order: Arc<Order>,
+    /// The addresses of each request, in the order in which they are answered.
+    pub grants: Vec<Vec<(SubnetId, IpAddr)>>,
     pub held: Vec<Held>,
     /// The permit of the pool, when it was asked.
     pub pool_permit: Option<Permit>,
-    pub request: Request,
     pub ask: Ask,
     pub reply: Reply<Answer>,
 }
 
 impl Granted {
-    /// Hands the reservation to the writer.
-    pub fn submit(self, shared: &Shared) {
-        let Self { pool, subnet, held, pool_permit, request, mut ask, reply } = self;
+    /// Hands the reservations to the writer, or only says what they would be.
+    pub fn submit(mut self, shared: &Shared) {
         let now = shared.clock.now();
-        let pool_record = pool.record.load();
-        let subnets: Vec<Arc<Subnet>> =
-            held.iter().map(|held| held.subnet.member.record.load_full()).collect();
-        let addresses = held
-            .iter()
-            .flat_map(|held| held.addresses().iter().map(|address| (held.subnet.id, *address)));
-        let reservation =
-            request.granted(ReservationId::generate(), pool.id, subnet, addresses, now);
-
-        let resource = to_raw(&ReservationResource::new(&reservation, |id| find(&subnets, id)));
-        let context = Context::new(&pool_record, subnets.iter().map(Arc::as_ref));
-        let answer = Answer {
-            location: location(reservation.id),
-            revision: reservation.revision,
-            body: Bytes::from(in_context(&resource, &context)),
+        let reservations = match self.reservations(now) {
+            Ok(reservations) => reservations,
+            Err(invalid) => return self.give_up(Err(invalid.into())),
         };
-        let event = event(
-            (Kind::Reservation, Verb::Created),
-            (pool.id, reservation.only_subnet()),
-            reservation.id,
-            std::mem::take(&mut ask.origin),
-            resource,
-        );
-        let recorded = recorded(&mut ask, &answer, now);
+        let subnets: Vec<Arc<Subnet>> =
+            self.held.iter().map(|held| held.subnet.member.record.load_full()).collect();
+        let pool_record = self.pool.record.load_full();
+        let context = |reservation: &Reservation| {
+            let own = subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
+            Context::new(&pool_record, own.map(Arc::as_ref))
+        };
+        if self.order.dry_run {
+            let proposal = |reservation| {
+                let resource = to_raw(&Proposal::new(reservation, |id| find(&subnets, id)));
+                in_context(&resource, &context(reservation))
+            };
+            let answer = self.answer(&reservations, reservations.iter().map(proposal));
+            return self.give_up(Ok(answer));
+        }
+
+        let mut texts = Vec::with_capacity(reservations.len());
+        let mut events = Vec::with_capacity(reservations.len());
+        let mut origin = std::mem::take(&mut self.ask.origin);
+        for (place, reservation) in reservations.iter().enumerate() {
+            let resource = to_raw(&ReservationResource::new(reservation, |id| find(&subnets, id)));
+            texts.push(in_context(&resource, &context(reservation)));
+            let is_last = place + 1 == reservations.len();
+            let origin = if is_last { std::mem::take(&mut origin) } else { origin.clone() };
+            events.push(event(
+                (Kind::Reservation, Verb::Created),
+                (self.pool.id, reservation.only_subnet()),
+                reservation.id,
+                origin,
+                resource,
+            ));
+        }
+        let answer = self.answer(&reservations, texts.into_iter());
+        let recorded = recorded(&mut self.ask, &answer, now);
         let chosen_under =
             subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
-        let change = Change {
-            effect: Effect::CreateReservation { reservation, chosen_under },
-            event,
-            answer: recorded,
-        };
+        let effect = Effect::CreateReservations { reservations, chosen_under };
+        let change = Change { effect, events, answer: recorded };
 
+        let Self { held, pool_permit, reply, .. } = self;
         let mut flight =
             Creation { held, _pool_permit: pool_permit, answer: Some(answer), reply: Some(reply) };
         shared.writer.submit(change, Box::new(move |verdict| flight.end(verdict)));
+    }
+
+    fn reservations(&mut self, now: Timestamp) -> Result<Vec<Reservation>, Invalid> {
+        let parents = (self.pool.id, self.subnet);
+        let grants = std::mem::take(&mut self.grants);
+        let requests = self.order.requests.iter().zip(grants).enumerate();
+        let reservations = requests.map(|(place, (request, addresses))| {
+            let expires_at = request.end.map(|end| end.time(now)).transpose();
+            let expires_at = expires_at.map_err(|invalid| self.order.place(place, invalid))?;
+            let id = ReservationId::generate();
+            Ok(request.granted(id, parents, addresses, (now, expires_at)))
+        });
+        reservations.collect()
+    }
+
+    fn answer(
+        &self,
+        reservations: &[Reservation],
+        mut texts: impl Iterator<Item = String>,
+    ) -> Answer {
+        if self.order.is_list {
+            let listed = match self.subnet {
+                Some(subnet) => format!("/subnets/{subnet}/reservations"),
+                None => format!("/pools/{}/reservations", self.pool.id),
+            };
+            let texts: Vec<String> = texts.collect();
+            let body = format!("{{\"reservations\":[{}]}}", texts.join(","));
+            return Answer { location: listed, revision: None, body: Bytes::from(body) };
+        }
+        let revision = reservations.first().map(|reservation| reservation.revision);
+        Answer {
+            location: reservations.first().map(|one| location(one.id)).unwrap_or_default(),
+            revision: revision.filter(|_| !self.order.dry_run),
+            body: Bytes::from(texts.next().unwrap_or_default()),
+        }
+    }
+
+    /// Puts back what is held, and answers.
+    fn give_up(self, result: Result<Answer, Failure>) {
+        self.held.into_iter().for_each(Held::put_back);
+        // The client may have gone away.
+        let _ = self.reply.send(result);
     }
 }
 
@@ -138,19 +199,19 @@ impl Creation {
                 // Somebody else has it: it stays taken here, too.
                 let of_subnet = self.held.iter_mut().filter(|held| held.subnet.id == key.subnet);
                 of_subnet.for_each(|held| held.leave(key.address));
-                self.give_back();
+                self.put_back();
                 Err(Failure::Contended)
             }
             refused => {
-                self.give_back();
+                self.put_back();
                 Err(failure(refused))
             }
         };
         reply(&mut self.reply, result);
     }
 
-    fn give_back(&mut self) {
-        self.held.drain(..).for_each(Held::give_back);
+    fn put_back(&mut self) {
+        self.held.drain(..).for_each(Held::put_back);
     }
 }
 
@@ -168,7 +229,7 @@ impl Release {
     pub fn end(&mut self, verdict: Verdict) {
         let result = match verdict {
             Verdict::Done => {
-                self.held.drain(..).for_each(Held::give_back);
+                self.held.drain(..).for_each(Held::release);
                 Ok(())
             }
             // Nothing is freed; the permits stay until it is known.
@@ -197,6 +258,8 @@ pub fn failure(verdict: Verdict) -> Failure {
         Verdict::Unknown(fault) => Failure::OutcomeUnknown(fault),
         Verdict::Refused(Refusal::Answered) => Failure::AnsweredBefore,
         Verdict::Refused(Refusal::Occupied(leases)) => Failure::Occupied { leases },
+        // Who may meet it says with which addresses; see `structure`.
+        Verdict::Refused(Refusal::Overlap(_)) => Failure::Contended,
         Verdict::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
             Failure::TooLarge { bytes, bytes_max }
         }

@@ -7,16 +7,22 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::domain::carve::CarveRequest;
 use crate::domain::id::{PoolId, SubnetId};
+use crate::domain::part::Part;
 use crate::domain::pool::{Pool, PoolPatch};
-use crate::domain::reservation::Request;
+use crate::domain::request::Order;
+use crate::domain::shortage::Room;
+use crate::domain::space::Picked;
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch, Usage};
+use crate::store::error::Fault;
 
 use super::admission::{Admission, Permit};
 use super::ask::{Answer, Ask};
-use super::count::Count;
+use super::count::{Count, Counted};
 use super::failure::Failure;
 use super::in_flight::{InFlight, Watch};
 
@@ -36,25 +42,40 @@ pub struct SubnetHandle {
     pub mailbox: Recipient<SubnetMessage>,
 }
 
+/// What an actor knows of its subnet when it starts.
+pub struct Loaded {
+    /// The addresses that are leased.
+    pub leased: Vec<IpAddr>,
+    /// Those that may still rest, with the time of their release.
+    pub released: Vec<(IpAddr, Timestamp)>,
+}
+
 /// What a subnet's actor is asked.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub enum SubnetMessage {
-    /// Choose addresses and commit them as a reservation of this subnet.
+    /// Choose addresses and commit them as reservations of this subnet.
     Reserve(Box<Reserve<SubnetHandle>>),
-    /// Choose addresses for a reservation that the pool will commit.
+    /// Choose addresses for reservations that the pool will commit.
     Hold(Hold),
-    /// These are free again: their lease is durably gone, or never came to be.
-    Free(Held),
+    /// The lease of these has durably ended.
+    Release(Held),
+    /// The lease of these never came to be: they are as they were before.
+    PutBack(Held),
     /// The store was read: this is what it says of some addresses.
     Learn(Learn),
+    /// The store was read for the history that choosing the longest idle needs.
+    History(Result<Vec<(IpAddr, Timestamp)>, Fault>),
+    /// Say what is left.
+    Survey(oneshot::Sender<Room>),
     Stop,
 }
 
 /// What the store said of addresses that others may have taken or given back.
 pub struct Learn {
     pub leased: Vec<IpAddr>,
-    pub free: Vec<IpAddr>,
+    /// With the time of their release, where that matters and is known.
+    pub free: Vec<(IpAddr, Option<Timestamp>)>,
     /// Begun before the store was read.
     pub watch: Watch,
     /// Told which addresses are to be looked at again.
@@ -65,18 +86,45 @@ pub struct Learn {
 pub struct Reserve<Target> {
     pub target: Arc<Target>,
     pub permit: Permit,
-    pub request: Request,
+    pub order: Arc<Order>,
     pub ask: Ask,
     pub reply: Reply<Answer>,
 }
 
+/// What an order wants, taken apart.
+#[derive(Clone)]
+pub struct Parts {
+    pub order: Arc<Order>,
+    pub parts: Arc<[Part]>,
+}
+
+impl Parts {
+    pub fn of(order: &Arc<Order>) -> Self {
+        Self { order: Arc::clone(order), parts: order.parts().into() }
+    }
+}
+
+/// A share of one part of an order: the part by its place, and how many addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub part: usize,
+    pub count: usize,
+}
+
 pub struct Hold {
-    pub share: usize,
-    /// With fewer free than `share`, hold those.
-    pub partial: bool,
+    pub parts: Parts,
+    /// What can be divided may be held in part; of anything else all or nothing.
+    pub shares: Vec<Share>,
     pub subnet: Arc<SubnetHandle>,
     pub permit: Permit,
     pub owed: Owed,
+}
+
+/// What a subnet holds for a pool's reservations.
+pub struct HeldShares {
+    pub held: Held,
+    /// What of it each share got; with fewer addresses than it asked for, the subnet has no more.
+    pub shares: Vec<(Share, Vec<IpAddr>)>,
 }
 
 /// The answer that a pool's reservation waits for. It comes even when whoever owes it dies.
@@ -92,11 +140,11 @@ impl Owed {
     }
 
     /// Gives what is owed: what is held, or why nothing is.
-    pub fn give(mut self, answer: Result<Held, Failure>) {
+    pub fn give(mut self, answer: Result<HeldShares, Failure>) {
         self.send(answer);
     }
 
-    fn send(&mut self, answer: Result<Held, Failure>) {
+    fn send(&mut self, answer: Result<HeldShares, Failure>) {
         if let Some(pool) = self.pool.take() {
             let answer = HoldAnswer { ticket: self.ticket, subnet: self.subnet, answer };
             pool.do_send(PoolMessage::HoldAnswer(answer));
@@ -114,63 +162,84 @@ impl Drop for Owed {
 pub struct HoldAnswer {
     pub ticket: Ticket,
     pub subnet: SubnetId,
-    pub answer: Result<Held, Failure>,
+    pub answer: Result<HeldShares, Failure>,
 }
 
 /// A pool's reservation while its addresses are gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Addresses whose bits are set for one reservation, with the permit of their subnet. It is not
-/// given back by being dropped: an address whose fate is unknown stays taken (INV-6).
+/// Addresses whose bits are set for one change, with the permit of their subnet. They are not given
+/// back by being dropped: an address whose fate is unknown stays taken (INV-6).
 pub struct Held {
     pub subnet: Arc<SubnetHandle>,
-    addresses: Vec<IpAddr>,
+    picked: Picked,
     #[expect(dead_code, reason = "held for its drop")]
     permit: Permit,
 }
 
 impl Held {
-    pub fn new(subnet: Arc<SubnetHandle>, addresses: Vec<IpAddr>, permit: Permit) -> Self {
+    pub fn new(subnet: Arc<SubnetHandle>, picked: Picked, permit: Permit) -> Self {
         if let Some(in_flight) = &subnet.in_flight {
-            in_flight.begin(&addresses);
+            in_flight.begin(&picked.addresses);
         }
-        Self { subnet, addresses, permit }
+        Self { subnet, picked, permit }
+    }
+
+    /// Leased addresses that are to be released.
+    pub fn leased(subnet: Arc<SubnetHandle>, addresses: Vec<IpAddr>, permit: Permit) -> Self {
+        Self::new(subnet, Picked { addresses, rested: Vec::new() }, permit)
     }
 
     pub fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
+        &self.picked.addresses
+    }
+
+    /// What was picked, with when it was released before.
+    pub fn picked(&self) -> &Picked {
+        &self.picked
     }
 
     /// Holds what `other` holds of the same subnet, too.
     pub fn join(&mut self, mut other: Self) {
-        self.addresses.append(&mut other.addresses);
+        self.picked.addresses.append(&mut other.picked.addresses);
+        self.picked.rested.append(&mut other.picked.rested);
     }
 
     /// Leaves an address taken, whatever becomes of the others: another instance has it.
     pub fn leave(&mut self, address: IpAddr) {
-        let left: Vec<IpAddr> = self.addresses.extract_if(.., |held| *held == address).collect();
+        let is_it = |held: &mut IpAddr| *held == address;
+        let left: Vec<IpAddr> = self.picked.addresses.extract_if(.., is_it).collect();
         if let Some(in_flight) = &self.subnet.in_flight {
             in_flight.end(&left);
         }
     }
 
-    /// Makes the addresses free again. They are in flight, and the permit is out, until the actor
-    /// has done so.
-    pub fn give_back(self) {
-        if self.addresses.is_empty() {
+    /// Has the addresses put back as they were before they were picked. They are in flight, and the
+    /// permit is out, until the actor has done so.
+    pub fn put_back(self) {
+        self.send(SubnetMessage::PutBack);
+    }
+
+    /// Has the addresses released, whose lease has ended; else the same.
+    pub fn release(self) {
+        self.send(SubnetMessage::Release);
+    }
+
+    fn send(self, message: impl FnOnce(Self) -> SubnetMessage) {
+        if self.addresses().is_empty() {
             return;
         }
         let subnet = Arc::clone(&self.subnet);
-        subnet.count.returning(self.addresses.len());
-        subnet.mailbox.do_send(SubnetMessage::Free(self));
+        subnet.count.returning(self.addresses().len());
+        subnet.mailbox.do_send(message(self));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(in_flight) = &self.subnet.in_flight {
-            in_flight.end(&self.addresses);
+            in_flight.end(&self.picked.addresses);
         }
     }
 }
@@ -220,6 +289,7 @@ pub enum Wish {
     PatchPool { patch: PoolPatch, ask: Ask, reply: Reply<Answer> },
     DeletePool { ask: Ask, reply: Reply<()> },
     CreateSubnet { new: NewSubnet, ask: Ask, reply: Reply<Answer> },
+    CarveSubnet { request: CarveRequest, ask: Ask, reply: Reply<Answer> },
     PatchSubnet { id: SubnetId, patch: SubnetPatch, ask: Ask, reply: Reply<Answer> },
     DeleteSubnet { id: SubnetId, ask: Ask, reply: Reply<()> },
 }
@@ -250,14 +320,33 @@ impl Member {
         self.recount(Arc::new(self.count().stale()));
     }
 
-    /// Addresses that are leased or about to be; `None` until they are counted.
-    pub fn reserved(&self) -> Option<u64> {
-        self.count.load().held()
+    /// How its addresses are used; `None` until they are counted.
+    pub fn counted(&self) -> Option<Counted> {
+        self.count.load().known()
+    }
+
+    /// Has a count that passes taken anew, unless an actor counts by now.
+    pub fn renew(&self) {
+        let count = self.count.load_full();
+        if count.is_passing() {
+            self.count.compare_and_swap(&count, Arc::new(count.stale()));
+        }
     }
 
     /// How its addresses are used; while they are uncounted, how they were when that was known.
     pub fn usage(&self) -> Usage {
-        Usage::new(&self.record.load().layout, u128::from(self.count.load().shown()))
+        let Counted { reserved, resting } = self.count.load().shown();
+        Usage::new(&self.record.load().layout, reserved.into(), resting.into())
+    }
+
+    /// How many addresses may be free, for one who asks the subnet: what rested when it was counted
+    /// may be free by now. With `resting`, also those that rest and may be leased before their time.
+    pub fn may_be_free(&self, resting: bool) -> u128 {
+        let usage = self.usage();
+        let may_override = resting && self.record.load().settings.quarantine_override;
+        let rests =
+            if may_override || self.count.load().is_passing() { usage.quarantined } else { 0 };
+        usage.free() + rests
     }
 }
 

@@ -19,12 +19,12 @@ pub mod shared;
 pub mod slots;
 
 pub mod cascade;
+pub mod gathering;
 pub mod pool;
 pub mod structure;
 pub mod subnet;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Arbiter, ArbiterHandle};
@@ -34,7 +34,7 @@ use crate::domain::pool::Pool;
 use crate::domain::subnet::Subnet;
 
 use directory::{Directory, Factory};
-use handle::{Member, PoolHandle, SubnetHandle};
+use handle::{Loaded, Member, PoolHandle, SubnetHandle};
 use pool::PoolActor;
 use subnet::SubnetActor;
 
@@ -79,9 +79,9 @@ impl Factory for Arbiters {
         directory: &Arc<Directory>,
         pool: Arc<PoolHandle>,
         member: Arc<Member>,
-        leased: Vec<IpAddr>,
+        loaded: Loaded,
     ) -> Arc<SubnetHandle> {
-        SubnetActor::start_on(self.of(pool.id), directory, pool, member, leased)
+        SubnetActor::start_on(self.of(pool.id), directory, pool, member, loaded)
     }
 
     fn stop(&self) {

@@ -1,11 +1,12 @@
 //! The actor of one pool: it gathers addresses from its subnets for requests that ask the pool, and
 //! lets the set of its subnets be changed by one wish at a time.
 //!
-//! A reservation of a pool gets a ticket. The actor plans which subnet gives how much, from what is
-//! free in each and not yet promised to another ticket; asks those subnets to hold that; plans again
-//! for what is missing when others were quicker; and commits all that is held as one change, or
-//! gives all of it back (INV-3). Reservations that need several subnets gather one after the other,
-//! so that two of them cannot each hold half of the last addresses and both fail.
+//! An order gets a ticket, and is a [`Gathering`] until it is granted. The actor plans which subnet
+//! gives how much, from what is free in each and not yet promised to another ticket; asks those
+//! subnets to hold that; plans again for what is missing when others were quicker; and commits all
+//! that is held as one change, or gives all of it back (INV-3). Orders that need several subnets
+//! gather one after the other, so that two of them cannot each hold half of the last addresses and
+//! both fail.
 //!
 //! That too few addresses are free is said only when no other ticket is gathering: what another one
 //! has been promised may come back.
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, ArbiterHandle, AsyncContext, Context, Handler, Recipient};
 use arc_swap::ArcSwap;
 
-use crate::domain::allocate::{Exhausted, spread};
 use crate::domain::event::Kind;
 use crate::domain::id::SubnetId;
 use crate::domain::pool::{Pool, State};
@@ -27,14 +27,12 @@ use super::admission::{Admission, Permit};
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
+use super::gathering::{Gathering, NoPlan};
 use super::handle::{
-    Held, Hold, HoldAnswer, Member, Members, Owed, PoolHandle, PoolMessage, Refresh, Reserve,
-    StructureChange, SubnetHandle, SubnetMessage, Ticket,
+    Held, Hold, HoldAnswer, Member, Members, Owed, Parts, PoolHandle, PoolMessage, Refresh,
+    Reserve, Share, StructureChange, SubnetHandle, SubnetMessage, Ticket,
 };
 use super::structure;
-
-/// How often a reservation plans anew because others were quicker, before it gives up.
-const PLANS_MAX: u32 = 16;
 
 pub struct PoolActor {
     directory: Arc<Directory>,
@@ -58,37 +56,6 @@ pub struct PoolActor {
     changes: VecDeque<StructureChange>,
     /// These come before the next change, together.
     refreshes: Vec<Refresh>,
-}
-
-/// A reservation while its addresses are gathered.
-struct Gathering {
-    message: Reserve<PoolHandle>,
-    held: Vec<Held>,
-    /// Subnets that have not answered yet, and what each was asked to hold.
-    asked: Vec<(SubnetId, usize)>,
-    plans: u32,
-    failed: Option<Failure>,
-}
-
-impl Gathering {
-    fn missing(&self) -> usize {
-        let held: usize = self.held.iter().map(|held| held.addresses().len()).sum();
-        self.message.request.wanted.count().saturating_sub(held)
-    }
-
-    /// Keeps what a subnet holds; what is held of one subnet is kept together.
-    fn keep(&mut self, held: Held) {
-        match self.held.iter_mut().find(|before| Arc::ptr_eq(&before.subnet, &held.subnet)) {
-            Some(before) => before.join(held),
-            None if held.addresses().is_empty() => {}
-            None => self.held.push(held),
-        }
-    }
-
-    /// A subnet of which something is held is to come to rest, and waits for that.
-    fn is_in_the_way(&self) -> bool {
-        self.held.iter().any(|held| held.subnet.admission.is_closing())
-    }
 }
 
 impl Actor for PoolActor {
@@ -133,7 +100,7 @@ impl PoolActor {
         let is_counted = self.is_counted
             || message.target.members.read(|members| {
                 let is_live = |member: &Member| member.record.load().state == State::Live;
-                members.values().all(|member| member.reserved().is_some() || !is_live(member))
+                members.values().all(|member| member.counted().is_some() || !is_live(member))
             });
         if is_counted {
             self.is_counted = !self.directory.shared.store.is_shared();
@@ -170,66 +137,53 @@ impl PoolActor {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let gathering =
-            Gathering { message, held: Vec::new(), asked: Vec::new(), plans: 0, failed: None };
-        self.tickets.insert(ticket, gathering);
+        self.tickets.insert(ticket, Gathering::new(message));
         self.plan(ticket);
     }
 
     /// Decides where what is missing should come from and asks for it.
     fn plan(&mut self, ticket: Ticket) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        let pool = &gathering.message.target;
-        let shares = pool.members.read(|members| {
-            let live = members.iter().filter(|(_, m)| m.record.load().state == State::Live);
-            let unpromised = live.map(|(id, member)| {
-                let promised = self.promised.get(id).copied().unwrap_or(0) as u128;
-                (*id, member.usage().free().saturating_sub(promised))
-            });
-            spread(unpromised, gathering.missing())
-        });
-        let shares = match shares {
-            Ok(shares) => shares,
-            Err(_) if !self.promised.is_empty() => return self.wait(ticket),
-            Err(Exhausted { free }) => {
-                let held = gathering.held.iter().map(|held| held.addresses().len() as u128);
-                let free = free + held.sum::<u128>();
-                let requested = gathering.message.request.wanted.count();
-                return self.give_up(ticket, Failure::Exhausted { requested, free });
+        let plan = match gathering.plan(&self.promised) {
+            Ok(plan) => plan,
+            Err(NoPlan::Failed(failure)) => return self.give_up(ticket, failure),
+            Err(NoPlan::Short) if !self.promised.is_empty() => return self.wait(ticket),
+            Err(NoPlan::Short) => {
+                let failure = Failure::Exhausted(Box::new(gathering.shortage()));
+                return self.give_up(ticket, failure);
             }
         };
-        let several = shares.len() + gathering.held.len() > 1;
-        if several && *self.spreading.get_or_insert(ticket) != ticket {
+        if gathering.is_spread_with(&plan) && *self.spreading.get_or_insert(ticket) != ticket {
             return self.wait(ticket);
         }
-        gathering.plans += 1;
-        if gathering.plans > PLANS_MAX {
+        gathering.asked.clone_from(&plan);
+        for (subnet, shares) in plan {
+            let promised: usize = shares.iter().map(|share| share.count).sum();
+            *self.promised.entry(subnet).or_default() += promised;
+            self.ask(ticket, subnet, shares);
+        }
+    }
+
+    /// Lets an order wait until another has ended, unless something waits for what it holds: a
+    /// subnet that comes to rest, for which the other may wait in turn.
+    fn wait(&mut self, ticket: Ticket) {
+        let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
+        if gathering.is_in_the_way() {
             return self.give_up(ticket, Failure::Contended);
         }
-        gathering.asked.clone_from(&shares);
-        for (subnet, share) in shares {
-            *self.promised.entry(subnet).or_default() += share;
-            self.ask(ticket, subnet, share, several);
-        }
+        gathering.try_all_again();
+        self.waiting.push_back(ticket);
     }
 
-    /// Lets a reservation wait until another has ended, unless something waits for what it holds:
-    /// a subnet that comes to rest, for which the other may wait in turn.
-    fn wait(&mut self, ticket: Ticket) {
-        if self.tickets.get(&ticket).is_some_and(Gathering::is_in_the_way) {
-            self.give_up(ticket, Failure::Contended);
-        } else {
-            self.waiting.push_back(ticket);
-        }
-    }
-
-    /// Asks a subnet to hold a share, starting its actor if none runs.
-    fn ask(&mut self, ticket: Ticket, id: SubnetId, share: usize, partial: bool) {
+    /// Asks a subnet to hold shares, starting its actor if none runs.
+    fn ask(&mut self, ticket: Ticket, id: SubnetId, shares: Vec<Share>) {
+        let Some(gathering) = self.tickets.get(&ticket) else { return };
+        let parts = gathering.parts.clone();
         let owed = Owed::new(self.mailbox.clone(), ticket, id);
         match self.directory.try_admitted_to_subnet(id) {
-            Ok(Some(admitted)) => send_hold(admitted, share, partial, owed),
+            Ok(Some(admitted)) => send_hold(admitted, parts, shares, owed),
             Err(failure) => owed.give(Err(failure)),
-            Ok(None) => self.ask_when_started(ticket, (id, share, partial), owed),
+            Ok(None) => self.ask_when_started(ticket, id, (parts, shares), owed),
         }
     }
 
@@ -238,7 +192,8 @@ impl PoolActor {
     fn ask_when_started(
         &mut self,
         ticket: Ticket,
-        (id, share, partial): (SubnetId, usize, bool),
+        id: SubnetId,
+        (parts, shares): (Parts, Vec<Share>),
         owed: Owed,
     ) {
         let Some(gathering) = self.tickets.get(&ticket) else { return };
@@ -249,7 +204,7 @@ impl PoolActor {
         let directory = Arc::clone(&self.directory);
         actix::spawn(async move {
             match directory.admitted_to_subnet_of(&pool, id).await {
-                Ok(admitted) => send_hold(admitted, share, partial, owed),
+                Ok(admitted) => send_hold(admitted, parts, shares, owed),
                 Err(failure) => owed.give(Err(failure)),
             }
         });
@@ -264,27 +219,32 @@ impl PoolActor {
 
     fn answered(&mut self, HoldAnswer { ticket, subnet, answer }: HoldAnswer) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        for (_, share) in gathering.asked.extract_if(.., |(asked, _)| *asked == subnet) {
-            if let Entry::Occupied(mut promised) = self.promised.entry(subnet) {
-                *promised.get_mut() = promised.get().saturating_sub(share);
-                if *promised.get() == 0 {
-                    promised.remove();
-                }
+        let place = gathering.asked.iter().position(|(asked, _)| *asked == subnet);
+        let Some((_, shares)) = place.map(|place| gathering.asked.swap_remove(place)) else {
+            return;
+        };
+        if let Entry::Occupied(mut promised) = self.promised.entry(subnet) {
+            let share: usize = shares.iter().map(|share| share.count).sum();
+            *promised.get_mut() = promised.get().saturating_sub(share);
+            if *promised.get() == 0 {
+                promised.remove();
             }
         }
         match answer {
             Ok(held) => gathering.keep(held),
-            // A subnet that is going away is as good as a full one; the plan leaves it out.
-            Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {}
+            // A subnet that is going away is as good as a full one.
+            Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {
+                gathering.leave_out(subnet, &shares);
+            }
             Err(failure) => gathering.failed = Some(failure),
         }
         if gathering.asked.is_empty() {
             if let Some(failure) = gathering.failed.take() {
                 self.give_up(ticket, failure);
-            } else if gathering.missing() > 0 {
-                self.plan(ticket);
-            } else {
+            } else if gathering.is_complete() {
                 self.grant(ticket);
+            } else {
+                self.plan(ticket);
             }
         }
         self.resume();
@@ -310,14 +270,16 @@ impl PoolActor {
     }
 
     fn grant(&mut self, ticket: Ticket) {
-        let Some(gathering) = self.tickets.remove(&ticket) else { return };
-        let Reserve { target, permit, request, ask, reply } = gathering.message;
+        let Some(mut gathering) = self.tickets.remove(&ticket) else { return };
+        let grants = gathering.grants();
+        let Reserve { target, permit, order, ask, reply } = gathering.message;
         Granted {
             pool: target,
             subnet: None,
+            order,
+            grants,
             held: gathering.held,
             pool_permit: Some(permit),
-            request,
             ask,
             reply,
         }
@@ -327,7 +289,7 @@ impl PoolActor {
 
     fn give_up(&mut self, ticket: Ticket, failure: Failure) {
         let Some(gathering) = self.tickets.remove(&ticket) else { return };
-        gathering.held.into_iter().for_each(Held::give_back);
+        gathering.held.into_iter().for_each(Held::put_back);
         // The client may have gone away.
         let _ = gathering.message.reply.send(Err(failure));
         self.gathered(ticket);
@@ -363,11 +325,11 @@ impl PoolActor {
 
 fn send_hold(
     (subnet, permit): (Arc<SubnetHandle>, Permit),
-    share: usize,
-    partial: bool,
+    parts: Parts,
+    shares: Vec<Share>,
     owed: Owed,
 ) {
-    let hold = Hold { share, partial, subnet: Arc::clone(&subnet), permit, owed };
+    let hold = Hold { parts, shares, subnet: Arc::clone(&subnet), permit, owed };
     subnet.mailbox.do_send(SubnetMessage::Hold(hold));
 }
 

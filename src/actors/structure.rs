@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::domain::address::AddressRange;
+use crate::domain::carve::{self, CarveRequest, Full, carve};
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::SubnetId;
 use crate::domain::invalid::Invalid;
@@ -14,7 +16,7 @@ use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch};
 use crate::limits::{PATCH_ATTEMPTS_MAX, SUBNETS_PER_POOL_MAX};
 use crate::store::change::{Change, Effect};
-use crate::store::error::Fault;
+use crate::store::error::{Fault, Refusal};
 use crate::store::writer::Verdict;
 
 use super::ask::{Answer, Ask};
@@ -39,6 +41,10 @@ pub async fn carry_out(directory: &Arc<Directory>, change: StructureChange) {
         Wish::CreateSubnet { new, ask, reply } => {
             let created = async || structure.create_subnet(new.clone(), ask.clone()).await;
             drop(reply.send(structure.decided(created).await));
+        }
+        Wish::CarveSubnet { request, ask, reply } => {
+            let carved = async || structure.carve_subnet(&request, &ask).await;
+            drop(reply.send(structure.decided(carved).await));
         }
         Wish::PatchSubnet { id, patch, ask, reply } => {
             let patched = async || structure.patch_subnet(id, patch.clone(), ask.clone()).await;
@@ -233,19 +239,17 @@ impl Structure<'_> {
         let now = self.now();
         let subnet = Subnet::new(SubnetId::generate(), pool.id, new, now);
         self.refuse_overlap(&subnet)?;
-        let member = Member::new(subnet.clone(), Count::of(0));
+        let member = Member::new(subnet.clone(), Count::of(0, 0));
         let resource = SubnetResource::new(&subnet, Some(member.usage()));
         let answer = answer(subnet_location(subnet.id), subnet.revision, &resource);
+        let (id, pool_subnets_revision) = (subnet.id, pool.subnets_revision);
         let change = Change {
-            event: subnet_event(Verb::Created, &subnet, ask.origin.clone()),
+            events: vec![subnet_event(Verb::Created, &subnet, ask.origin.clone())],
             answer: recorded(&mut ask, &answer, now),
-            effect: Effect::CreateSubnet {
-                subnet: subnet.clone(),
-                pool_subnets_revision: pool.subnets_revision,
-            },
+            effect: Effect::CreateSubnet { subnet, pool_subnets_revision },
         };
         self.commit_change(change).await?;
-        self.pool.members.insert(subnet.id, Arc::new(member));
+        self.pool.members.insert(id, Arc::new(member));
         self.subnets_changed();
         Ok(answer)
     }
@@ -268,7 +272,7 @@ impl Structure<'_> {
             before: Some(to_raw(&SubnetResource::new(&before, None))),
             ..subnet_event(Verb::Updated, &after, ask.origin)
         };
-        if after.layout == before.layout {
+        if after.layout_revision == before.layout_revision {
             let effect =
                 Effect::UpdateSubnet { subnet: after.clone(), pool_subnets_revision: None };
             self.commit(effect, event).await?;
@@ -372,14 +376,21 @@ impl Structure<'_> {
     }
 
     async fn commit(&self, effect: Effect, event: Event) -> Result<(), Failure> {
-        self.commit_change(Change { effect, event, answer: None }).await
+        self.commit_change(Change::new(effect, event)).await
     }
 
     /// Commits; when it stays unknown whether that was done, the pool is loaded anew when it is
     /// known.
     async fn commit_change(&self, change: Change) -> Result<(), Failure> {
+        let range = match &change.effect {
+            Effect::CreateSubnet { subnet, .. } | Effect::UpdateSubnet { subnet, .. } => {
+                Some(subnet.layout.addresses())
+            }
+            _ => None,
+        };
         let failed = match self.directory.shared.writer.commit(change).await {
             Verdict::Done => return Ok(()),
+            Verdict::Refused(Refusal::Overlap(with)) => self.overlap(range, with).await?,
             verdict => failure(verdict),
         };
         if matches!(failed, Failure::OutcomeUnknown(_)) {
@@ -416,6 +427,54 @@ impl Structure<'_> {
             Some(with) => Err(Failure::Overlap { range, with }),
             None => Ok(()),
         }
+    }
+
+    /// Why `range`, or some subnet of the pool, cannot be in the same address space as a subnet of
+    /// another pool.
+    async fn overlap(
+        &self,
+        range: Option<AddressRange>,
+        with: SubnetId,
+    ) -> Result<Failure, Failure> {
+        if let Some(range) = range {
+            return Ok(Failure::Overlap { range, with });
+        }
+        // Gone meanwhile: it may be tried again.
+        let Some(other) = self.directory.shared.store.subnet(with).await? else {
+            return Ok(Failure::Contended);
+        };
+        let other = other.layout.addresses();
+        let ranges = self.pool.members.all();
+        let mut ranges = ranges.iter().map(|member| member.record.load().layout.addresses());
+        let range = ranges.find(|range| range.overlaps(&other)).unwrap_or(other);
+        Ok(Failure::Overlap { range, with })
+    }
+
+    /// Makes a subnet of the next network of the wanted size that is free in the supernets of the
+    /// pool, and in its address space.
+    async fn carve_subnet(&self, request: &CarveRequest, ask: &Ask) -> Result<Answer, Failure> {
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let pool = self.pool.record.load_full();
+            carve::check(&pool.settings.supernets, request.family, request.prefix_length)?;
+            let mut used: Vec<AddressRange> = Vec::new();
+            self.pool.members.read(|members| {
+                let records = members.values().map(|member| member.record.load());
+                used.extend(records.map(|subnet| subnet.layout.addresses()));
+            });
+            if let Some(space) = &pool.settings.address_space {
+                let subnets = self.directory.shared.store.subnets_in_space(space.clone()).await?;
+                used.extend(subnets.iter().map(|subnet| subnet.layout.addresses()));
+            }
+            let (family, prefix_length) = (request.family, request.prefix_length);
+            let network = carve(&pool.settings.supernets, &used, family, prefix_length)
+                .map_err(|Full { largest }| Failure::NoRoom { family, prefix_length, largest })?;
+            match self.create_subnet(request.subnet(network)?, ask.clone()).await {
+                // Another pool of the address space was quicker.
+                Err(Failure::Overlap { .. }) => {}
+                created => return created,
+            }
+        }
+        Err(Failure::Contended)
     }
 
     fn refuse_protected(&self, pool: &Pool) -> Result<(), Failure> {

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::domain::allocate::Space;
-use crate::domain::id::SubnetId;
+use jiff::Timestamp;
+
+use crate::domain::address::AddressRange;
+use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
+use crate::domain::space::{Rest, Space};
 use crate::domain::subnet::Subnet;
 
 /// An address of a subnet belongs to at most one live lease.
@@ -59,6 +62,32 @@ pub fn of_pool(pool: &Pool, subnets: &[Subnet]) -> Vec<Violation> {
         }
     }
     broken
+}
+
+/// Where a subnet lies in an address space.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub pool: PoolId,
+    pub subnet: SubnetId,
+    pub addresses: AddressRange,
+}
+
+/// INV-1 between the pools of an address space: their subnets share no address either. Those of one
+/// pool are judged by [`of_pool`].
+pub fn of_address_space(space: &str, mut placed: Vec<Placed>) -> Vec<Violation> {
+    placed.sort_by_key(|placed| placed.addresses.first());
+    let pairs = placed.iter().zip(placed.iter().skip(1));
+    let overlapping = pairs.filter(|(before, after)| {
+        before.pool != after.pool && before.addresses.overlaps(&after.addresses)
+    });
+    let violation = |(before, after): (&Placed, &Placed)| {
+        let what = format!(
+            "subnets {} of pool {} and {} of pool {} overlap in address space '{space}'",
+            before.subnet, before.pool, after.subnet, after.pool
+        );
+        Violation::new(ADDRESS_LEASED_ONCE, what)
+    };
+    overlapping.map(violation).collect()
 }
 
 /// INV-3: the reservation holds leases, all of them its own, in subnets of its pool; and INV-1:
@@ -138,7 +167,9 @@ pub fn of_occupancy(subnet: &Subnet, occupancy: Occupancy) -> Vec<Violation> {
         broken.push(Violation::new(RESERVATION_WHOLE, what));
     }
     let scanned = leased.len();
-    let in_bitmap = Space::new(&subnet.layout, leased).reserved();
+    // The leases say nothing of what rests.
+    let (rest, now) = (Rest::default(), Timestamp::UNIX_EPOCH);
+    let in_bitmap = Space::new(&subnet.layout, rest, leased, [], false, now).reserved();
     if in_bitmap != scanned as u128 || u128::from(count) != in_bitmap {
         let what = format!(
             "of subnet {id}, {scanned} addresses are leased, {count} counted, and {in_bitmap} taken in its bitmap"
@@ -150,14 +181,12 @@ pub fn of_occupancy(subnet: &Subnet, occupancy: Occupancy) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::domain::annotations::Annotations;
-    use crate::domain::id::{LeaseId, PoolId, ReservationId};
+    use crate::domain::id::{LeaseId, ReservationId};
     use crate::domain::pool::NewPool;
-    use crate::domain::reservation::Request;
-    use crate::domain::subnet::{Layout, NewSubnet, Span};
+    use crate::domain::request::Request;
+    use crate::domain::subnet::{Layout, NewSubnet, Span, SubnetSettings};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -168,7 +197,8 @@ mod tests {
     fn subnet(pool: &Pool, cidr: &str) -> Subnet {
         let layout = Layout::new(Span::cidr(cidr.parse().unwrap()).unwrap(), None, Vec::new());
         let (annotations, layout) = (Annotations::default(), layout.unwrap());
-        let new = NewSubnet { annotations, layout, deletion_protection: false };
+        let settings = SubnetSettings::default();
+        let new = NewSubnet { annotations, layout, settings, deletion_protection: false };
         Subnet::new(SubnetId::generate(), pool.id, new, NOW)
     }
 
@@ -177,10 +207,9 @@ mod tests {
     }
 
     fn reservation(subnet: &Subnet, held: &[&str]) -> Reservation {
-        let request =
-            Request::new(Annotations::default(), Some(held.len() as u64), Vec::new()).unwrap();
         let held = addresses(held).into_iter().map(|address| (subnet.id, address));
-        request.granted(ReservationId::generate(), subnet.pool, Some(subnet.id), held, NOW)
+        let (id, asked) = (ReservationId::generate(), (subnet.pool, Some(subnet.id)));
+        Request::default().granted(id, asked, held, (NOW, None))
     }
 
     fn invariants(broken: &[Violation]) -> Vec<&'static str> {
@@ -196,6 +225,26 @@ mod tests {
         assert_eq!(invariants(&of_pool(&pool, &overlapping)), ["INV-1"]);
         let foreign = [subnet(&self::pool(), "10.0.0.0/24")];
         assert_eq!(invariants(&of_pool(&pool, &foreign)), ["INV-1"]);
+    }
+
+    #[test]
+    fn subnets_of_an_address_space_that_overlap_are_found() {
+        let (left, right) = (pool(), pool());
+        let judged = |placed: &[(&Pool, &str)]| {
+            let place = |(pool, cidr): &(&Pool, &str)| {
+                let subnet = subnet(pool, cidr);
+                Placed { pool: pool.id, subnet: subnet.id, addresses: subnet.layout.addresses() }
+            };
+            invariants(&of_address_space("lab", placed.iter().map(place).collect()))
+        };
+        let apart = [(&left, "10.0.1.0/24"), (&right, "10.0.0.0/24"), (&right, "10.0.2.0/24")];
+        assert_eq!(judged(&apart), Vec::<&str>::new());
+        assert_eq!(judged(&[(&left, "10.9.0.0/24"), (&right, "10.0.0.0/8")]), ["INV-1"]);
+        // Those of one pool are told of once, with their pool.
+        let of_one = [(&left, "10.0.0.0/8"), (&left, "10.9.0.0/24")];
+        assert_eq!(judged(&of_one), Vec::<&str>::new());
+        let families = [(&left, "10.0.0.0/8"), (&right, "2001:db8::/32")];
+        assert_eq!(judged(&families), Vec::<&str>::new());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod metadata;
 
 pub mod event;
 pub mod lease;
+pub mod part;
 pub mod pool;
 pub mod request;
 pub mod reservation;
@@ -24,6 +25,7 @@ pub mod carve;
 pub mod shortage;
 pub mod space;
 
+pub mod image;
 pub mod invariant;
 pub mod replay;
 pub mod touched;

@@ -7,20 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
-use crate::domain::annotations::Annotations;
 use crate::domain::event::{Event, Kind, LoggedEvent, Verb};
-use crate::domain::id::{LeaseId, PoolId, SubnetId};
+use crate::domain::id::LeaseId;
+use crate::domain::image::{LeaseImage, Leases, PoolImage, ReservationImage, SubnetImage, read};
 use crate::domain::invariant::{CHANGE_LOGGED, Violation};
 use crate::domain::lease::Lease;
-use crate::domain::metadata::Metadata;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
-use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::Subnet;
 
 /// What lives by the log.
@@ -55,11 +51,13 @@ impl Replay {
         self.check_place(logged);
         let event = &logged.event;
         let played = match (event.kind, event.verb) {
-            (Kind::Lease, Verb::Updated) => self.play_lease(event),
-            (Kind::Lease, _) => Err("is of a kind that is never logged".to_owned()),
+            (Kind::Lease, Verb::Updated | Verb::Deleted) => self.play_lease(event),
+            (Kind::Lease, _) | (Kind::Pool | Kind::Subnet, Verb::Expired) => {
+                Err("is of a kind that is never logged".to_owned())
+            }
             (_, Verb::Created) => self.begin(event),
             (_, Verb::Updated | Verb::Deleting) => self.go_on(event),
-            (_, Verb::Deleted) => self.end(event),
+            (_, Verb::Deleted | Verb::Expired) => self.end(event),
         };
         if let Err(why) = played {
             let (kind, verb, resource) = (event.kind, event.verb, &event.resource);
@@ -74,17 +72,29 @@ impl Replay {
     }
 
     pub fn check_pool(&mut self, pool: &Pool) {
-        let text = to_raw(&PoolResource::new(pool, None));
-        let stored =
-            Trace { revision: Some(pool.revision), digest: digest(text.get()), ..Trace::default() };
-        self.check(Kind::Pool, pool.id.to_string(), &stored);
+        let image = PoolImage::of(pool);
+        self.check_record(Kind::Pool, pool.id.to_string(), pool.revision, &image);
     }
 
     pub fn check_subnet(&mut self, subnet: &Subnet) {
-        let text = to_raw(&SubnetResource::new(subnet, None));
-        let (revision, digest) = (Some(subnet.revision), digest(text.get()));
-        let stored = Trace { revision, digest, ..Trace::default() };
-        self.check(Kind::Subnet, subnet.id.to_string(), &stored);
+        let image = SubnetImage::of(subnet);
+        self.check_record(Kind::Subnet, subnet.id.to_string(), subnet.revision, &image);
+    }
+
+    fn check_record(
+        &mut self,
+        kind: Kind,
+        id: String,
+        revision: u64,
+        image: &Result<impl Hash, String>,
+    ) {
+        match image {
+            Ok(image) => {
+                let (revision, digest) = (Some(revision), digest(image));
+                self.check(kind, id, &Trace { revision, digest, ..Trace::default() });
+            }
+            Err(why) => self.violation(format!("{kind} {id} {why}")),
+        }
     }
 
     pub fn check_reservation(&mut self, reservation: &Reservation) {
@@ -157,8 +167,11 @@ impl Replay {
             return if self.trimmed { Ok(()) } else { Err(no_creation()) };
         };
         trace.revision = trace.revision.map(|revision| revision + 1);
+        if event.verb == Verb::Deleted {
+            return trace.leases.remove(&id.ordinal).map(drop).ok_or_else(no_creation);
+        }
         let lease = trace.leases.get_mut(&id.ordinal).ok_or_else(no_creation)?;
-        let image: LeaseImage = read(event)?;
+        let image: LeaseImage = read(&event.data)?;
         lease.revision = lease.revision.map(|revision| revision + 1);
         lease.digest = digest(&image);
         Ok(())
@@ -195,13 +208,16 @@ impl Trace {
     /// Takes over what the event says of its resource. Leases that were not known before have the
     /// given revision.
     fn describe(&mut self, event: &Event, new_lease: Option<u64>) -> Result<(), String> {
-        if event.kind != Kind::Reservation {
-            self.digest = digest(event.data.get());
+        let data = &event.data;
+        self.digest = match event.kind {
+            Kind::Pool => digest(&read::<PoolImage>(data)?),
+            Kind::Subnet => digest(&read::<SubnetImage>(data)?),
+            Kind::Reservation | Kind::Lease => digest(&read::<ReservationImage>(data)?),
+        };
+        if matches!(event.kind, Kind::Pool | Kind::Subnet) {
             return Ok(());
         }
-        let image: ReservationImage = read(event)?;
-        let leases: Vec<LeaseImage> = read::<Leases>(event)?.leases;
-        self.digest = digest(&image);
+        let leases: Vec<LeaseImage> = read::<Leases>(data)?.leases;
         let mut before = std::mem::take(&mut self.leases);
         self.leases = leases
             .iter()
@@ -235,93 +251,27 @@ fn no_creation() -> String {
     "is of something that does not live by the log".to_owned()
 }
 
-fn read<'event, T: Deserialize<'event>>(event: &'event Event) -> Result<T, String> {
-    serde_json::from_str(event.data.get())
-        .map_err(|error| format!("does not describe its resource: {error}"))
-}
-
 fn digest(described: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     described.hash(&mut hasher);
     hasher.finish()
 }
 
-/// What an event of a reservation says of the reservation itself, all of it its own; the leases
-/// have events of their own.
-#[derive(Hash, Deserialize)]
-struct ReservationImage {
-    pool: PoolId,
-    subnet: Option<SubnetId>,
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    expires_at: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<&Reservation> for ReservationImage {
-    fn from(reservation: &Reservation) -> Self {
-        let Annotations { name, tags, metadata } = reservation.annotations.clone();
-        Self {
-            pool: reservation.pool,
-            subnet: reservation.subnet,
-            name,
-            tags,
-            metadata,
-            expires_at: reservation.expires_at,
-            created_at: reservation.created_at,
-            updated_at: reservation.updated_at,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Leases {
-    leases: Vec<LeaseImage>,
-}
-
-/// What an event says of a lease and is the lease's own; prefix length and gateway are its subnet's.
-#[derive(Hash, Deserialize)]
-struct LeaseImage {
-    id: LeaseId,
-    subnet: SubnetId,
-    address: IpAddr,
-    name: String,
-    tags: Vec<String>,
-    metadata: Metadata,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<&Lease> for LeaseImage {
-    fn from(lease: &Lease) -> Self {
-        let Annotations { name, tags, metadata } = lease.annotations.clone();
-        Self {
-            id: lease.id,
-            subnet: lease.subnet,
-            address: lease.address,
-            name,
-            tags,
-            metadata,
-            created_at: lease.created_at,
-            updated_at: lease.updated_at,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
+    use serde_json::value::RawValue;
 
     use super::*;
-    use crate::domain::annotations::AnnotationsPatch;
+    use crate::domain::annotations::{Annotations, AnnotationsPatch};
     use crate::domain::event::Origin;
-    use crate::domain::id::{EventId, ReservationId};
+    use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
     use crate::domain::pool::NewPool;
-    use crate::domain::reservation::Request;
-    use crate::domain::resource::{LeaseResource, ReservationResource};
-    use crate::domain::subnet::{Layout, NewSubnet, Span};
+    use crate::domain::request::Request;
+    use crate::domain::resource::{
+        LeaseResource, PoolResource, ReservationResource, SubnetResource, to_raw,
+    };
+    use crate::domain::subnet::{Layout, NewSubnet, Span, SubnetSettings};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -340,12 +290,12 @@ mod tests {
             let span = Span::cidr("10.0.0.0/24".parse().unwrap()).unwrap();
             let layout = Layout::new(span, None, Vec::new()).unwrap();
             let annotations = Annotations::default();
-            let new = NewSubnet { annotations, layout, deletion_protection: false };
+            let settings = SubnetSettings::default();
+            let new = NewSubnet { annotations, layout, settings, deletion_protection: false };
             let subnet = Subnet::new(SubnetId::generate(), pool.id, new, NOW);
-            let request = Request::new(Annotations::default(), Some(2), Vec::new()).unwrap();
             let held = ["10.0.0.1", "10.0.0.2"].map(|text| (subnet.id, text.parse().unwrap()));
-            let id = ReservationId::generate();
-            let mut reservation = request.granted(id, pool.id, Some(subnet.id), held, NOW);
+            let (id, asked) = (ReservationId::generate(), (pool.id, Some(subnet.id)));
+            let mut reservation = Request::default().granted(id, asked, held, (NOW, None));
             let mut world =
                 Self { pool, subnet, reservation: reservation.clone(), log: Vec::new() };
             world.log_pool(Verb::Created);
@@ -465,8 +415,56 @@ mod tests {
         world.log(Kind::Subnet, Verb::Deleted, SubnetId::generate(), &());
         world.finds(&["does not live by the log"]);
         let mut world = World::new();
-        world.log(Kind::Lease, Verb::Deleted, "x", &());
-        world.finds(&["is of a kind that is never logged"]);
+        world.log(Kind::Lease, Verb::Created, "x", &());
+        world.log(Kind::Pool, Verb::Expired, world.pool.id, &());
+        world.finds(&["is of a kind that is never logged"; 2]);
+        let mut world = World::new();
+        world.log(Kind::Lease, Verb::Deleted, world.reservation.leases[0].id, &());
+        world.finds(&["has revision 2 and 3 events", "the leases of"]);
+        let mut world = World::new();
+        let strange = LeaseId { ordinal: 7, ..world.reservation.leases[0].id };
+        world.log(Kind::Lease, Verb::Deleted, strange, &());
+        world.finds(&["does not live by the log", "has revision 2 and 3 events"]);
+    }
+
+    #[test]
+    fn a_lease_is_released_alone_and_a_reservation_ends_at_its_time() {
+        let mut world = World::new();
+        let released = world.reservation.leases.remove(0);
+        world.reservation.revision += 1;
+        let text = to_raw(&LeaseResource::new(&released, &world.subnet));
+        world.log(Kind::Lease, Verb::Deleted, released.id, &text);
+        world.finds(&[]);
+
+        world.log_reservation(Verb::Expired);
+        world.finds(&["lives and has no event of its creation"]);
+        let mut replay = Replay::default();
+        world.log.iter().for_each(|event| replay.play(event));
+        replay.check_pool(&world.pool);
+        replay.check_subnet(&world.subnet);
+        assert_eq!(replay.finish(), []);
+    }
+
+    #[test]
+    fn what_an_earlier_version_did_not_know_is_at_its_default() {
+        let mut world = World::new();
+        for event in &mut world.log {
+            let text = event.event.data.get().to_owned();
+            let known = text
+                .replace(r#""strategy":null,"supernets":[],"address_space":null,"#, "")
+                .replace(
+                    concat!(
+                        r#""strategy":null,"quarantine_seconds":0,"#,
+                        r#""quarantine_override":false,"allocatable":true,"#
+                    ),
+                    "",
+                );
+            assert_eq!(known == text, event.event.kind as usize > 1, "{text}");
+            event.event.data = RawValue::from_string(known).unwrap();
+        }
+        world.finds(&[]);
+        world.subnet.settings.allocatable = false;
+        world.finds(&["not as its last event describes it"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::domain::lease::Lease;
 use crate::domain::reservation::Reservation;
 use crate::domain::strategy::Strategy;
 use crate::domain::words::words;
-use crate::limits::{RESERVATION_ADDRESSES_MAX, TTL_SECONDS_MAX};
+use crate::limits::TTL_SECONDS_MAX;
 
 /// What one call asks for: all of it is granted, in one commit, or nothing.
 #[derive(Clone, Debug)]
@@ -186,22 +186,29 @@ impl Wanted {
     }
 }
 
+impl Order {
+    /// Says of a fault in the request at `place` where it is.
+    pub fn place(&self, place: usize, invalid: Invalid) -> Invalid {
+        if self.is_list { invalid.within(&format!("[{place}]")) } else { invalid }
+    }
+}
+
 impl Request {
     /// The reservation that grants this request with `addresses`, which must be as many as were
     /// wanted, until `expires_at`.
     pub fn granted(
-        self,
+        &self,
         id: ReservationId,
         (pool, subnet): (PoolId, Option<SubnetId>),
         addresses: impl IntoIterator<Item = (SubnetId, IpAddr)>,
         (now, expires_at): (Timestamp, Option<Timestamp>),
     ) -> Reservation {
-        let mut described = self.leases.into_iter();
+        let mut described = self.leases.iter();
         let leases = (0..).zip(addresses).map(|(ordinal, (subnet, address))| Lease {
             id: LeaseId { reservation: id, ordinal },
             subnet,
             address,
-            annotations: described.next().unwrap_or_default(),
+            annotations: described.next().cloned().unwrap_or_default(),
             revision: 1,
             created_at: now,
             updated_at: now,
@@ -210,7 +217,7 @@ impl Request {
             id,
             pool,
             subnet,
-            annotations: self.annotations,
+            annotations: self.annotations.clone(),
             expires_at,
             revision: 1,
             created_at: now,

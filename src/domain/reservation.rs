@@ -50,6 +50,11 @@ impl Reservation {
         })
     }
 
+    /// Whether it holds an address of the subnet.
+    pub fn is_in(&self, subnet: SubnetId) -> bool {
+        self.leases.iter().any(|lease| lease.subnet == subnet)
+    }
+
     /// The subnet of all of its leases, if it is one.
     pub fn only_subnet(&self) -> Option<SubnetId> {
         let first = self.leases.first()?.subnet;

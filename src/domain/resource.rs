@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -13,6 +14,7 @@ use crate::domain::id::{EventId, LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::Lease;
 use crate::domain::pool::{Pool, State};
 use crate::domain::reservation::Reservation;
+use crate::domain::strategy::Strategy;
 use crate::domain::subnet::{Span, Subnet, Usage};
 
 /// The JSON text of a resource, for an event.
@@ -37,6 +39,9 @@ pub struct PoolResource<'a> {
     deletion_protection: bool,
     #[serde(serialize_with = "is_deleting")]
     deleting: State,
+    strategy: Option<&'static str>,
+    supernets: &'a [IpNet],
+    address_space: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageResource>,
     created_at: Timestamp,
@@ -50,6 +55,9 @@ impl<'a> PoolResource<'a> {
             annotations: &pool.annotations,
             deletion_protection: pool.deletion_protection,
             deleting: pool.state,
+            strategy: pool.settings.strategy.map(Strategy::as_str),
+            supernets: &pool.settings.supernets,
+            address_space: pool.settings.address_space.as_deref(),
             usage: usage.map(UsageResource::from),
             created_at: pool.created_at,
             updated_at: pool.updated_at,
@@ -64,7 +72,7 @@ pub struct SubnetResource<'a> {
     pool: PoolId,
     #[serde(flatten)]
     annotations: &'a Annotations,
-    cidr: Option<ipnet::IpNet>,
+    cidr: Option<IpNet>,
     start: IpAddr,
     end: IpAddr,
     gateway: Option<IpAddr>,
@@ -72,6 +80,10 @@ pub struct SubnetResource<'a> {
     deletion_protection: bool,
     #[serde(serialize_with = "is_deleting")]
     deleting: State,
+    strategy: Option<&'static str>,
+    quarantine_seconds: u32,
+    quarantine_override: bool,
+    allocatable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageResource>,
     created_at: Timestamp,
@@ -80,7 +92,7 @@ pub struct SubnetResource<'a> {
 
 impl<'a> SubnetResource<'a> {
     pub fn new(subnet: &'a Subnet, usage: Option<Usage>) -> Self {
-        let layout = &subnet.layout;
+        let (layout, settings) = (&subnet.layout, &subnet.settings);
         Self {
             id: subnet.id,
             pool: subnet.pool,
@@ -95,6 +107,10 @@ impl<'a> SubnetResource<'a> {
             excluded: layout.excluded().iter().map(ToString::to_string).collect(),
             deletion_protection: subnet.deletion_protection,
             deleting: subnet.state,
+            strategy: settings.strategy.map(Strategy::as_str),
+            quarantine_seconds: settings.quarantine_seconds,
+            quarantine_override: settings.quarantine_override,
+            allocatable: settings.allocatable,
             usage: usage.map(UsageResource::from),
             created_at: subnet.created_at,
             updated_at: subnet.updated_at,
@@ -177,6 +193,56 @@ pub fn in_context(reservation: &RawValue, context: &Context<'_>) -> String {
     let members = reservation.get().strip_suffix('}').unwrap_or_default();
     let context = to_raw(context);
     format!("{members},\"context\":{}}}", context.get())
+}
+
+/// What a reservation would be, for a request that only asks: without the ids and times that nothing
+/// has that is not made. Its context joins it by [`in_context`].
+#[derive(Serialize)]
+pub struct Proposal<'a> {
+    dry_run: bool,
+    pool: PoolId,
+    subnet: Option<SubnetId>,
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    expires_at: Option<Timestamp>,
+    leases: Vec<ProposedLease<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProposedLease<'a> {
+    #[serde(flatten)]
+    annotations: &'a Annotations,
+    address: IpAddr,
+    prefix_length: Option<u8>,
+    gateway: Option<IpAddr>,
+    subnet: SubnetId,
+}
+
+impl<'a> Proposal<'a> {
+    /// `subnet_of` is as of [`ReservationResource::new`].
+    pub fn new(
+        reservation: &'a Reservation,
+        subnet_of: impl Fn(SubnetId) -> Option<&'a Subnet>,
+    ) -> Self {
+        let proposed = |lease: &'a Lease| {
+            let layout = &subnet_of(lease.subnet)?.layout;
+            Some(ProposedLease {
+                annotations: &lease.annotations,
+                address: lease.address,
+                prefix_length: layout.span().prefix_length(),
+                gateway: layout.gateway(),
+                subnet: lease.subnet,
+            })
+        };
+        Self {
+            dry_run: true,
+            pool: reservation.pool,
+            subnet: reservation.subnet,
+            annotations: &reservation.annotations,
+            expires_at: reservation.expires_at,
+            leases: reservation.leases.iter().filter_map(proposed).collect(),
+        }
+    }
 }
 
 /// The pool and the subnets of a reservation, so that a provisioner needs no second call.
@@ -282,5 +348,52 @@ impl<'a> EventResource<'a> {
             requestid: event.origin.request_id.as_deref(),
             data: EventData { resource: &event.data, before: event.before.as_deref() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::pool::NewPool;
+    use crate::domain::request::Request;
+    use crate::domain::subnet::{Layout, NewSubnet, SubnetSettings};
+
+    #[test]
+    fn a_proposal_has_no_ids_and_no_times() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id = PoolId::from_bytes([1; 16]);
+        let pool = Pool::new(id, NewPool::default(), now);
+        let span = Span::cidr("10.0.0.0/24".parse().unwrap()).unwrap();
+        let new = NewSubnet {
+            annotations: Annotations::default(),
+            layout: Layout::new(span, Some("10.0.0.1".parse().unwrap()), Vec::new()).unwrap(),
+            settings: SubnetSettings::default(),
+            deletion_protection: false,
+        };
+        let subnet = Subnet::new(SubnetId::from_bytes([2; 16]), id, new, now);
+        let held = [(subnet.id, "10.0.0.7".parse().unwrap())];
+        let times = (now, Some(now));
+        let granted = Request::default().granted(ReservationId::MIN, (id, None), held, times);
+        let context = Context::new(&pool, [&subnet]);
+        let proposal = to_raw(&Proposal::new(&granted, |_| Some(&subnet)));
+        let proposal = in_context(&proposal, &context);
+        let lease = json!({
+            "name": "", "tags": [], "metadata": null,
+            "address": "10.0.0.7", "prefix_length": 24, "gateway": "10.0.0.1", "subnet": subnet.id,
+        });
+        let named = |id: String| json!({ "id": id, "name": "", "tags": [], "metadata": null });
+        let expected = json!({
+            "dry_run": true, "pool": id, "subnet": null,
+            "name": "", "tags": [], "metadata": null,
+            "expires_at": "1970-01-01T00:00:00Z",
+            "leases": [lease],
+            "context": {
+                "pool": named(id.to_string()),
+                "subnets": [named(subnet.id.to_string())],
+            },
+        });
+        assert_eq!(serde_json::from_str::<Value>(&proposal).unwrap(), expected);
     }
 }

@@ -34,9 +34,17 @@ impl Room {
         self.free = self.free.saturating_add(other.free);
         self.largest_run = self.largest_run.max(other.largest_run);
         self.quarantined += other.quarantined;
-        self.next_free_at = match (self.next_free_at, other.next_free_at) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
+        self.next_free_at = [self.next_free_at, other.next_free_at].into_iter().flatten().min();
+    }
+}
+
+impl Shortage {
+    /// Takes over into the total what became known of the subnets.
+    pub fn join_rooms(&mut self) {
+        for (_, room) in &self.subnets {
+            self.total.largest_run = self.total.largest_run.max(room.largest_run);
+            let times = [self.total.next_free_at, room.next_free_at];
+            self.total.next_free_at = times.into_iter().flatten().min();
+        }
     }
 }

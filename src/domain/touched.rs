@@ -23,11 +23,15 @@ impl Touched {
     /// Notes what an event touches.
     ///
     /// # Errors
-    /// When the event does not tell the leases of its reservation.
+    /// When the event does not tell the leases of its reservation, or the address of its lease.
     pub fn note(&mut self, event: &Event) -> serde_json::Result<()> {
         match (event.kind, event.verb) {
             (Kind::Pool | Kind::Subnet, _) => {
                 self.pools.insert(event.pool);
+            }
+            (Kind::Lease, Verb::Deleted) => {
+                let place: Place = serde_json::from_str(event.data.get())?;
+                self.note_places(event.pool, [&place]);
             }
             // Annotations only.
             (Kind::Lease, _) => {}
@@ -82,26 +86,26 @@ mod tests {
     use crate::domain::annotations::Annotations;
     use crate::domain::event::Origin;
     use crate::domain::id::{EventId, ReservationId};
-    use crate::domain::reservation::{Request, Reservation};
-    use crate::domain::resource::{ReservationResource, to_raw};
-    use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+    use crate::domain::request::Request;
+    use crate::domain::reservation::Reservation;
+    use crate::domain::resource::{LeaseResource, ReservationResource, to_raw};
+    use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
 
     fn subnet(pool: PoolId) -> Subnet {
         let span = Span::cidr("10.0.0.0/24".parse().unwrap()).unwrap();
         let new = NewSubnet {
             annotations: Annotations::default(),
             layout: Layout::new(span, None, Vec::new()).unwrap(),
+            settings: SubnetSettings::default(),
             deletion_protection: false,
         };
         Subnet::new(SubnetId::generate(), pool, new, Timestamp::UNIX_EPOCH)
     }
 
     fn reservation(subnet: &Subnet, addresses: &[&str]) -> Reservation {
-        let count = Some(addresses.len() as u64);
-        let request = Request::new(Annotations::default(), count, Vec::new()).unwrap();
         let addresses = addresses.iter().map(|text| (subnet.id, text.parse().unwrap()));
-        let (id, now) = (ReservationId::generate(), Timestamp::UNIX_EPOCH);
-        request.granted(id, subnet.pool, None, addresses, now)
+        let (id, times) = (ReservationId::generate(), (Timestamp::UNIX_EPOCH, None));
+        Request::default().granted(id, (subnet.pool, None), addresses, times)
     }
 
     fn event(
@@ -138,12 +142,22 @@ mod tests {
     fn what_was_taken_or_given_back_is_touched() {
         let subnet = subnet(PoolId::generate());
         let reservation = reservation(&subnet, &["10.0.0.7", "10.0.0.9"]);
-        for verb in [Verb::Created, Verb::Deleted] {
+        for verb in [Verb::Created, Verb::Deleted, Verb::Expired] {
             let touched = touched(&event((Kind::Reservation, verb), &subnet, None, &reservation));
             assert!(touched.pools.is_empty());
             assert_eq!(touched.addresses.keys().next(), Some(&(subnet.pool, subnet.id)));
             assert_eq!(addresses(touched), ["10.0.0.7", "10.0.0.9"]);
         }
+    }
+
+    #[test]
+    fn a_lease_that_was_released_is_touched() {
+        let subnet = subnet(PoolId::generate());
+        let reservation = reservation(&subnet, &["10.0.0.7", "10.0.0.9"]);
+        let released = (Kind::Lease, Verb::Deleted);
+        let mut event = event(released, &subnet, None, &reservation);
+        event.data = to_raw(&LeaseResource::new(&reservation.leases[1], &subnet));
+        assert_eq!(addresses(touched(&event)), ["10.0.0.9"]);
     }
 
     #[test]
@@ -160,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn pools_are_touched_with_their_subnets_and_leases_touch_nothing() {
+    fn pools_are_touched_with_their_subnets_and_annotations_touch_nothing() {
         let subnet = subnet(PoolId::generate());
         let any = reservation(&subnet, &["10.0.0.1"]);
         for kind in [Kind::Pool, Kind::Subnet] {

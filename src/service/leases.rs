@@ -7,9 +7,10 @@ use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::flight::{answer, event, failure};
 use crate::domain::annotations::AnnotationsPatch;
-use crate::domain::event::{Event, Kind, Verb};
+use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{LeaseId, PoolId, SubnetId};
 use crate::domain::lease::Lease;
+use crate::domain::reservation::Reservation;
 use crate::domain::resource::{LeaseResource, to_json, to_raw};
 use crate::domain::subnet::Subnet;
 use crate::limits::PATCH_ATTEMPTS_MAX;
@@ -84,7 +85,7 @@ impl Ipam {
                 lease: after.clone(),
                 reservation_revision: reservation.revision,
             };
-            match self.shared().writer.commit(Change { effect, event, answer: None }).await {
+            match self.shared().writer.commit(Change::new(effect, event)).await {
                 Verdict::Done => return Ok(lease_answer(&after, &subnet)),
                 // Somebody else was quicker: look again, also at the condition.
                 Verdict::Refused(Refusal::Stale | Refusal::NotFound) => {}
@@ -92,6 +93,55 @@ impl Ipam {
             }
         }
         Err(Failure::Contended)
+    }
+
+    /// Releases one lease: its address is free for the next request when this answers, or rests. With
+    /// the last one, the reservation ends.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn delete_lease(&self, id: LeaseId, ask: Ask) -> Result<(), Failure> {
+        for _ in 0..PATCH_ATTEMPTS_MAX {
+            let not_found = || Failure::not_found(Kind::Lease, id);
+            let store = &self.shared().store;
+            let reservation = self.promptly(store.reservation(id.reservation)).await?;
+            let reservation = reservation.ok_or_else(not_found)?;
+            let mut leases = reservation.leases.iter();
+            let lease = leases.find(|lease| lease.id == id).ok_or_else(not_found)?.clone();
+            ask.condition.check(lease.revision)?;
+            let ended = if reservation.leases.len() == 1 {
+                let current = self.promptly(self.in_context(reservation)).await?;
+                self.end(&current, Verb::Deleted, ask.origin.clone()).await
+            } else {
+                self.end_lease(&reservation, &lease, ask.origin.clone()).await
+            };
+            match ended {
+                // Somebody else was quicker: look again, also at the condition.
+                Err(Failure::Outdated) => {}
+                ended => return ended,
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    async fn end_lease(
+        &self,
+        reservation: &Reservation,
+        lease: &Lease,
+        origin: Origin,
+    ) -> Result<(), Failure> {
+        let not_found = || Failure::not_found(Kind::Lease, lease.id);
+        let subnet = self.subnet_record(lease.subnet).await?.ok_or_else(not_found)?;
+        let held = self.held(vec![(lease.subnet, vec![lease.address])]).await?;
+        let parents = (reservation.pool, Some(lease.subnet));
+        let data = to_raw(&LeaseResource::new(lease, &subnet));
+        let event = event((Kind::Lease, Verb::Deleted), parents, lease.id, origin, data);
+        let effect = Effect::DeleteLeases {
+            reservation: reservation.id,
+            reservation_revision: reservation.revision,
+            leases: vec![lease.key()],
+        };
+        self.release(held, Change::new(effect, event)).await
     }
 
     async fn read_lease(&self, id: LeaseId) -> Result<(Lease, Arc<Subnet>, PoolId), Failure> {

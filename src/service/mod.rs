@@ -5,10 +5,12 @@
 //! changes go to the store and its writer.
 
 mod events;
+mod expiry;
 mod follower;
 mod leases;
 mod pools;
 mod reservations;
+mod reserve;
 mod subnets;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -91,6 +93,13 @@ impl Ipam {
         }
         ipam.run_beside(ipam.clone().finish_deletions(unfinished));
         ipam.run_beside(drop_idle(known()));
+        let (settings, background) = (ipam.settings.clone(), Arc::clone(&ipam.background));
+        let (known, again) = (known(), move |directory| Self {
+            directory,
+            settings: settings.clone(),
+            background: Arc::clone(&background),
+        });
+        ipam.run_beside(expiry::run(move || known.upgrade().map(&again)));
         Ok(ipam)
     }
 

@@ -27,7 +27,7 @@ impl Ipam {
             let resource = PoolResource::new(&pool, Some(Usage::default()));
             let answer = answer(format!("/pools/{}", pool.id), pool.revision, &resource);
             let change = Change {
-                event: pool_event(Verb::Created, &pool, std::mem::take(&mut ask.origin)),
+                events: vec![pool_event(Verb::Created, &pool, std::mem::take(&mut ask.origin))],
                 answer: recorded(&mut ask, &answer, now),
                 effect: Effect::CreatePool(pool),
             };

@@ -1,7 +1,7 @@
-//! Reservations: asked of a pool or a subnet, read, listed, patched, released.
+//! Reservations: read, listed, patched, renewed, released. How they are made is in `reserve`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -10,24 +10,23 @@ use tokio::sync::oneshot;
 use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::flight::{Release, event, failure, location};
-use crate::actors::handle::{Held, PoolHandle, PoolMessage, Reserve, SubnetMessage};
-use crate::domain::annotations::AnnotationsPatch;
+use crate::actors::handle::{Held, PoolHandle};
 use crate::domain::event::{Event, Kind, Origin, Verb};
-use crate::domain::id::{PoolId, ReservationId, SubnetId};
-use crate::domain::reservation::{Request, Reservation};
+use crate::domain::id::{ReservationId, SubnetId};
+use crate::domain::reservation::{Reservation, ReservationPatch};
 use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
 use crate::domain::subnet::Subnet;
-use crate::limits::{PATCH_ATTEMPTS_MAX, RESERVE_ATTEMPTS_MAX, RESERVE_PAUSE_MAX};
+use crate::limits::PATCH_ATTEMPTS_MAX;
 use crate::store::change::{Change, Effect};
 use crate::store::error::Refusal;
 use crate::store::query::{List, Scope};
 use crate::store::writer::Verdict;
 
-use super::{Ipam, answered, deleting};
+use super::{Ipam, answered};
 
 /// A reservation with the records that its JSON form needs.
 pub(super) struct InContext {
-    reservation: Reservation,
+    pub(super) reservation: Reservation,
     pool: Arc<PoolHandle>,
     subnets: Vec<Arc<Subnet>>,
 }
@@ -61,102 +60,13 @@ impl InContext {
     fn to_answer(&self) -> Answer {
         Answer {
             location: location(self.reservation.id),
-            revision: self.reservation.revision,
+            revision: Some(self.reservation.revision),
             body: Bytes::from(self.to_json()),
         }
     }
 }
 
 impl Ipam {
-    /// Asks a pool, or a subnet, for addresses. All that were asked for are leased when this
-    /// answers, or none.
-    ///
-    /// # Errors
-    /// See [`Failure`].
-    pub async fn reserve(
-        &self,
-        scope: Scope,
-        request: Request,
-        ask: Ask,
-    ) -> Result<Answer, Failure> {
-        let begun = Instant::now();
-        self.once(ask.key.clone(), self.reserve_decided(begun, scope, request, ask)).await
-    }
-
-    /// Decides until nobody was quicker. What collides was not made, so nothing need live on when
-    /// the client goes away in between.
-    async fn reserve_decided(
-        &self,
-        begun: Instant,
-        scope: Scope,
-        request: Request,
-        ask: Ask,
-    ) -> Result<Answer, Failure> {
-        let is_shared = self.shared().store.is_shared();
-        let mut has_heard = false;
-        let mut pause = Duration::ZERO;
-        for attempt in 0..RESERVE_ATTEMPTS_MAX {
-            // Each attempt has the whole time anew, so none begins after it.
-            if attempt > 0 && begun.elapsed() > self.settings.commit_timeout {
-                break;
-            }
-            let (pool, reserved) = self.reserve_once(scope, request.clone(), ask.clone()).await?;
-            match reserved {
-                // It may have met an address that another instance has taken: that is known now.
-                Err(Failure::Contended) => {
-                    if is_shared && !self.directory.following.catch_up().await {
-                        return Err(Failure::Contended);
-                    }
-                }
-                // The subnet or its pool was changed by another instance.
-                Err(Failure::Outdated) => match self.directory.refresh(pool).await {
-                    // Gone: the next attempt says what of it was asked for.
-                    Ok(()) | Err(Failure::NotFound { .. }) => {}
-                    Err(failure) => return Err(failure),
-                },
-                // Another instance may have given back what is missing.
-                Err(Failure::Exhausted { .. }) if is_shared && !has_heard => {
-                    has_heard = true;
-                    self.directory.following.catch_up().await;
-                    continue;
-                }
-                reserved => return reserved,
-            }
-            tokio::time::sleep(pause).await;
-            pause = RESERVE_PAUSE_MAX.min(pause + Duration::from_millis(1));
-        }
-        Err(Failure::Contended)
-    }
-
-    /// Sends the request to the actor that is asked; answers with its pool.
-    async fn reserve_once(
-        &self,
-        scope: Scope,
-        request: Request,
-        ask: Ask,
-    ) -> Result<(PoolId, Result<Answer, Failure>), Failure> {
-        let (reply, answer) = oneshot::channel();
-        let pool = match scope {
-            Scope::Subnet(id) => {
-                let (target, permit) = self.directory.admitted_to_subnet(id).await?;
-                let pool = target.pool.id;
-                deleting(Kind::Pool, pool, target.pool.record.load().state)?;
-                let mailbox = target.mailbox.clone();
-                let message = Reserve { target, permit, request, ask, reply };
-                mailbox.do_send(SubnetMessage::Reserve(Box::new(message)));
-                pool
-            }
-            Scope::Pool(id) => {
-                let (target, permit) = self.directory.admitted_to_pool(id).await?;
-                let mailbox = target.mailbox.clone();
-                let message = Reserve { target, permit, request, ask, reply };
-                mailbox.do_send(PoolMessage::Reserve(Box::new(message)));
-                id
-            }
-        };
-        Ok((pool, answered(answer.await)))
-    }
-
     /// # Errors
     /// See [`Failure`].
     pub async fn reservation(&self, id: ReservationId) -> Result<Answer, Failure> {
@@ -193,7 +103,7 @@ impl Ipam {
     pub async fn patch_reservation(
         &self,
         id: ReservationId,
-        patch: AnnotationsPatch,
+        patch: ReservationPatch,
         ask: Ask,
     ) -> Result<Answer, Failure> {
         for _ in 0..PATCH_ATTEMPTS_MAX {
@@ -206,7 +116,7 @@ impl Ipam {
                 ..current.to_event(Verb::Updated, ask.origin.clone())
             };
             let effect = Effect::UpdateReservation(current.reservation.clone());
-            match self.shared().writer.commit(Change { effect, event, answer: None }).await {
+            match self.shared().writer.commit(Change::new(effect, event)).await {
                 Verdict::Done => return Ok(current.to_answer()),
                 // Somebody else was quicker: look again, also at the condition.
                 Verdict::Refused(Refusal::Stale | Refusal::NotFound) => {}
@@ -225,19 +135,8 @@ impl Ipam {
     pub async fn delete_reservation(&self, id: ReservationId, ask: Ask) -> Result<(), Failure> {
         for _ in 0..PATCH_ATTEMPTS_MAX {
             let current = self.promptly(self.read_reservation(id)).await?;
-            let revision = current.reservation.revision;
-            ask.condition.check(revision)?;
-            let held = self.held(&current.reservation).await?;
-            let event = current.to_event(Verb::Deleted, ask.origin.clone());
-            let leases = current.reservation.leases.len();
-            let effect = Effect::DeleteReservation { id, revision, leases };
-            let (reply, ended) = oneshot::channel();
-            let mut release = Release::new(held, reply);
-            self.shared().writer.submit(
-                Change { effect, event, answer: None },
-                Box::new(move |verdict| release.end(verdict)),
-            );
-            match answered(ended.await) {
+            ask.condition.check(current.reservation.revision)?;
+            match self.end(&current, Verb::Deleted, ask.origin.clone()).await {
                 // Somebody else was quicker: look again, also at the condition.
                 Err(Failure::Outdated) => {}
                 ended => return ended,
@@ -246,10 +145,37 @@ impl Ipam {
         Err(Failure::Contended)
     }
 
-    /// The permits of the subnets of a reservation, whose actors are to be told when its addresses
-    /// are free. A subnet that is being deleted need not be told.
-    async fn held(&self, reservation: &Reservation) -> Result<Vec<Held>, Failure> {
-        let groups = reservation.by_subnet();
+    /// Ends a reservation as it was read, and gives back its addresses.
+    ///
+    /// # Errors
+    /// [`Failure::Outdated`] when it was changed or ended since.
+    pub(super) async fn end(
+        &self,
+        current: &InContext,
+        verb: Verb,
+        origin: Origin,
+    ) -> Result<(), Failure> {
+        let Reservation { id, revision, ref leases, .. } = current.reservation;
+        let held = self.held(current.reservation.by_subnet()).await?;
+        let event = current.to_event(verb, origin);
+        let effect = Effect::DeleteReservation { id, revision, leases: leases.len() };
+        self.release(held, Change::new(effect, event)).await
+    }
+
+    /// Commits a change that ends the leases of what is held.
+    pub(super) async fn release(&self, held: Vec<Held>, change: Change) -> Result<(), Failure> {
+        let (reply, ended) = oneshot::channel();
+        let mut release = Release::new(held, reply);
+        self.shared().writer.submit(change, Box::new(move |verdict| release.end(verdict)));
+        answered(ended.await)
+    }
+
+    /// The permits of subnets whose actors are to be told when leased addresses are free. A subnet
+    /// that is being deleted need not be told.
+    pub(super) async fn held(
+        &self,
+        groups: Vec<(SubnetId, Vec<IpAddr>)>,
+    ) -> Result<Vec<Held>, Failure> {
         'again: for _ in 0..PATCH_ATTEMPTS_MAX {
             // Nobody waits for an actor with a permit in hand: another may wait for that permit.
             let mut running = Vec::new();
@@ -265,7 +191,7 @@ impl Ipam {
                 let Some((subnet, permit)) = self.directory.try_admitted_to_subnet(id)? else {
                     continue 'again;
                 };
-                held.push(Held::new(subnet, addresses.clone(), permit));
+                held.push(Held::leased(subnet, addresses.clone(), permit));
             }
             return Ok(held);
         }
@@ -275,10 +201,17 @@ impl Ipam {
     pub(super) async fn read_reservation(&self, id: ReservationId) -> Result<InContext, Failure> {
         let not_found = || Failure::not_found(Kind::Reservation, id);
         let reservation = self.shared().store.reservation(id).await?.ok_or_else(not_found)?;
+        self.in_context(reservation).await
+    }
+
+    /// Puts a reservation that was read beside its pool and subnets.
+    pub(super) async fn in_context(&self, reservation: Reservation) -> Result<InContext, Failure> {
         let subnets = reservation.leases.iter().map(|lease| lease.subnet);
         let pool = match self.directory.pool_with(reservation.pool, subnets).await {
             // Deleted since it was read.
-            Err(Failure::NotFound { .. }) => return Err(not_found()),
+            Err(Failure::NotFound { .. }) => {
+                return Err(Failure::not_found(Kind::Reservation, reservation.id));
+            }
             pool => pool?,
         };
         let subnets = subnets_of(&pool, &reservation);

@@ -6,6 +6,7 @@ use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::handle::{Member, Wish};
 use crate::actors::structure::subnet_answer;
+use crate::domain::carve::CarveRequest;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::resource::{SubnetResource, to_json};
 use crate::domain::subnet::{NewSubnet, SubnetPatch};
@@ -25,6 +26,23 @@ impl Ipam {
         self.once(ask.key.clone(), async {
             let pool = self.directory.admitted_to_pool(pool).await?;
             self.wish(pool, |reply| Wish::CreateSubnet { new, ask, reply }).await
+        })
+        .await
+    }
+
+    /// Makes a subnet out of the supernets of its pool.
+    ///
+    /// # Errors
+    /// [`Failure::NoRoom`] when no network of that size is free; see [`Failure`].
+    pub async fn carve_subnet(
+        &self,
+        pool: PoolId,
+        request: CarveRequest,
+        ask: Ask,
+    ) -> Result<Answer, Failure> {
+        self.once(ask.key.clone(), async {
+            let pool = self.directory.admitted_to_pool(pool).await?;
+            self.wish(pool, |reply| Wish::CarveSubnet { request, ask, reply }).await
         })
         .await
     }

@@ -3,18 +3,23 @@
 //!
 //! Memory is linear in what lives and not in the log: some 200 bytes for a reservation of one lease.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use crate::domain::event::Verb;
 use crate::domain::id::{ReservationId, SubnetId};
-use crate::domain::invariant::{self, Occupancy, REQUEST_ONCE, RESERVATION_WHOLE, Violation};
+use crate::domain::invariant::{
+    self, Occupancy, Placed, REQUEST_ONCE, RESERVATION_WHOLE, Violation,
+};
 use crate::domain::pool::Pool;
 use crate::domain::replay::Replay;
 use crate::domain::subnet::Subnet;
 use crate::limits::PAGE_LIMIT_MAX;
 use crate::store::Store;
+use crate::store::change::Recorded;
 use crate::store::error::Fault;
 use crate::store::query::{EventQuery, LeaseQuery, List, Scope};
 
@@ -28,6 +33,7 @@ pub async fn check(store: Arc<dyn Store>) -> Result<Vec<Violation>, Fault> {
     check.pools().await?;
     check.leases().await?;
     check.answers().await?;
+    check.spaces();
     Ok(check.finish())
 }
 
@@ -36,13 +42,21 @@ struct Check<'store> {
     replay: Replay,
     subnets: HashSet<SubnetId>,
     reservations: HashSet<ReservationId>,
+    /// The subnets of each address space.
+    spaces: BTreeMap<String, Vec<Placed>>,
     broken: Vec<Violation>,
 }
 
 impl<'store> Check<'store> {
     fn new(store: &'store dyn Store) -> Self {
-        let (subnets, reservations) = (HashSet::new(), HashSet::new());
-        Self { store, replay: Replay::default(), subnets, reservations, broken: Vec::new() }
+        Self {
+            store,
+            replay: Replay::default(),
+            subnets: HashSet::new(),
+            reservations: HashSet::new(),
+            spaces: BTreeMap::new(),
+            broken: Vec::new(),
+        }
     }
 
     fn finish(mut self) -> Vec<Violation> {
@@ -82,6 +96,14 @@ impl<'store> Check<'store> {
         subnets.iter().for_each(|subnet| self.replay.check_subnet(subnet));
         self.broken.extend(invariant::of_pool(pool, &subnets));
         self.subnets.extend(subnets.iter().map(|subnet| subnet.id));
+        if let Some(space) = &pool.settings.address_space {
+            let placed = subnets.iter().map(|subnet| Placed {
+                pool: pool.id,
+                subnet: subnet.id,
+                addresses: subnet.layout.addresses(),
+            });
+            self.spaces.entry(space.clone()).or_default().extend(placed);
+        }
         let subnets = subnets.into_iter().map(|subnet| (subnet.id, subnet)).collect();
         let reserved = self.reservations(pool, &subnets).await?;
         self.occupancies(&subnets, reserved).await
@@ -129,6 +151,12 @@ impl<'store> Check<'store> {
         Ok(())
     }
 
+    fn spaces(&mut self) {
+        for (space, placed) in std::mem::take(&mut self.spaces) {
+            self.broken.extend(invariant::of_address_space(&space, placed));
+        }
+    }
+
     /// Every lease belongs to a reservation and a subnet that were met.
     async fn leases(&mut self) -> Result<(), Fault> {
         let list = List::first(PAGE_LIMIT_MAX);
@@ -160,22 +188,54 @@ impl<'store> Check<'store> {
         loop {
             let page = self.store.answers(after, PAGE_LIMIT_MAX).await?;
             for answer in &page.items {
-                let resource = answer.location.rsplit('/').next().map(str::to_owned);
-                let verb = Some(Verb::Created);
-                let created = EventQuery { limit: 1, resource, verb, ..EventQuery::default() };
-                let created = !self.store.events(created).await?.items.is_empty();
-                if !created && !self.replay.is_trimmed() {
-                    let what = format!(
-                        "the answer to '{}' is {}, of which there is no event",
-                        answer.request.key, answer.location
-                    );
-                    self.broken.push(Violation::new(REQUEST_ONCE, what));
-                }
+                self.answer(answer).await?;
             }
             match page.items.last() {
                 Some(last) if page.more => after = Some(last.request.key.clone()),
                 _ => return Ok(()),
             }
         }
+    }
+
+    async fn answer(&mut self, answer: &Recorded) -> Result<(), Fault> {
+        let key = &answer.request.key;
+        let Some(made) = made(answer) else {
+            let what = format!("the answer to '{key}' does not tell the reservations it speaks of");
+            self.broken.push(Violation::new(REQUEST_ONCE, what));
+            return Ok(());
+        };
+        for resource in made {
+            let (resource, verb) = (Some(resource), Some(Verb::Created));
+            let created = EventQuery { limit: 1, resource, verb, ..EventQuery::default() };
+            let created = !self.store.events(created).await?.items.is_empty();
+            if !created && !self.replay.is_trimmed() {
+                let what = format!(
+                    "the answer to '{key}' is {}, of which there is no event",
+                    answer.location
+                );
+                self.broken.push(Violation::new(REQUEST_ONCE, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ids of what an answer says was created: the one of its path, or those of a list of
+/// reservations. None when the list cannot be read.
+fn made(answer: &Recorded) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Made {
+        reservations: Vec<Id>,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    match answer.location.rsplit('/').next() {
+        Some("reservations") => {
+            let Made { reservations } = serde_json::from_slice(&answer.body).ok()?;
+            Some(reservations.into_iter().map(|made| made.id).collect())
+        }
+        id => Some(id.map(str::to_owned).into_iter().collect()),
     }
 }

@@ -57,7 +57,8 @@ pub enum Effect {
     },
     /// Replaces the record whose revision is one less. With `pool_subnets_revision`, the pool's
     /// must be that and is counted up. When the layout changes, no lease may lie outside of the
-    /// new one.
+    /// new one; when the addresses do, no subnet of another pool in the same address space may
+    /// overlap.
     UpdateSubnet {
         subnet: Subnet,
         pool_subnets_revision: Option<u64>,
@@ -102,6 +103,11 @@ pub enum Effect {
 }
 
 impl Change {
+    /// A change with one event, whose answer need not be recorded.
+    pub fn new(effect: Effect, event: Event) -> Self {
+        Self { effect, events: vec![event], answer: None }
+    }
+
     /// Rows that are written, about: what a commit is bounded by.
     pub fn rows(&self) -> usize {
         let leases = match &self.effect {
@@ -109,8 +115,9 @@ impl Change {
                 let leases = reservations.iter().map(|reservation| reservation.leases.len() + 2);
                 leases.sum::<usize>().saturating_sub(2)
             }
-            Effect::DeleteReservation { leases, .. } => *leases,
-            Effect::DeleteLeases { leases, .. } => leases.len(),
+            // Each is noted as released, too.
+            Effect::DeleteReservation { leases, .. } => leases * 2,
+            Effect::DeleteLeases { leases, .. } => leases.len() * 2,
             _ => 0,
         };
         leases + 2

@@ -35,7 +35,7 @@ use query::{EventQuery, LeaseQuery, List, News, Page, Scope};
 /// A durable store. Reads answer [`Fault`] when the store cannot be asked.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Commits a batch: each change whole with its event and its recorded answer, or refused and
+    /// Commits a batch: each change whole with its events and its recorded answer, or refused and
     /// without a trace; changes that are refused do not disturb the others. The answer is one
     /// verdict for each change, in order, and comes when the batch is durable (INV-2).
     ///
@@ -95,7 +95,8 @@ pub trait Store: Send + Sync + 'static {
         subnet: SubnetId,
         since: Timestamp,
     ) -> Result<Vec<(IpAddr, Timestamp)>, Fault>;
-    /// When these addresses of a subnet were released last, if that is known, in any order.
+    /// When these addresses of a subnet were released last, if that is known, in any order. Of an
+    /// address that is leased now it may be told or not.
     async fn released_among(
         &self,
         subnet: SubnetId,

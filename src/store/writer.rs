@@ -22,7 +22,7 @@ use tokio::task::unconstrained;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
-use crate::limits::{BATCH_CHANGES_MAX, FENCE_WAIT_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{BATCH_CHANGES_MAX, FENCE_WAIT_MAX, QUARANTINE_SECONDS_MAX, WRITER_QUEUE_MAX};
 use crate::store::Store;
 use crate::store::batch::{Closed, cut};
 use crate::store::change::{Batch, Change};
@@ -31,8 +31,11 @@ use crate::telemetry::Metrics;
 
 /// How often what has grown old is looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// Recorded answers, and about as many events, that are forgotten between two commits.
+/// Recorded answers, about as many events, and notes of released addresses that are forgotten between
+/// two commits.
 const FORGET_STEP: usize = 1000;
+/// When an address was released is known for this long at least, as its quarantine may take.
+const QUARANTINE_MAX: Duration = Duration::from_secs(QUARANTINE_SECONDS_MAX as u64);
 /// After a step that leaves more to forget, commits have this many times as long as it took.
 const FORGET_REST: u32 = 3;
 /// The first and the longest pause between two attempts to settle an unknown outcome.
@@ -49,7 +52,8 @@ const IN_DOUBT: &str = "the outcome of an earlier commit is not known yet";
 pub struct Settings {
     /// How long a recorded answer counts, and is kept.
     pub answers_kept: Duration,
-    /// How long an event is kept.
+    /// How long an event is kept; also when an address was released, if that is longer than any
+    /// quarantine.
     pub events_kept: Duration,
     /// How long a change may wait, from being handed in, until its client is told.
     pub commit_timeout: Duration,
@@ -377,7 +381,10 @@ impl Loop {
             let answers_before = before(now, settings.answers_kept);
             let answers = store.forget_answers(answers_before, FORGET_STEP).await?;
             let events_before = before(now, settings.events_kept);
-            Ok::<_, Fault>((answers, store.forget_events(events_before, FORGET_STEP).await?))
+            let events = store.forget_events(events_before, FORGET_STEP).await?;
+            let released_before = before(now, settings.events_kept.max(QUARANTINE_MAX));
+            let released = store.forget_released(released_before, FORGET_STEP).await?;
+            Ok::<_, Fault>((answers, events, released))
         };
         // Not worth more of the writer's time than a commit.
         let bounded = async {
@@ -386,16 +393,16 @@ impl Loop {
         };
         let mut pause = FORGET_EVERY;
         match self.meanwhile(settings.commit_timeout, HELD_UP, bounded).await {
-            Ok((0, 0)) => {}
-            Ok((answers, events)) => {
-                tracing::debug!(answers, events, "old answers and events are forgotten");
+            Ok((0, 0, 0)) => {}
+            Ok((answers, events, released)) => {
+                tracing::debug!(answers, events, released, "what has grown old is forgotten");
                 // A store may keep several events as one, and so forget fewer than it could.
-                if answers.max(events) > FORGET_STEP / 2 {
+                if answers.max(events).max(released) > FORGET_STEP / 2 {
                     pause = begun.elapsed() * FORGET_REST;
                 }
             }
             Err(fault) => {
-                tracing::warn!(error = %fault, "old answers and events cannot be forgotten");
+                tracing::warn!(error = %fault, "what has grown old cannot be forgotten");
             }
         }
         self.forget_at = Instant::now() + pause;

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
 use ipam::domain::pool::Pool;
+use ipam::store::audit::check;
 use ipam::store::change::{Change, Recorded, RequestKey};
 use ipam::store::error::Refusal;
 use jiff::Timestamp;
 
-use crate::support::{Bed, annotations, batch, create_pool, now, pool, seconds};
+use crate::support::{
+    Bed, annotations, batch, create_pool, now, pool, reservation, reserve_all, seconds,
+};
 
 fn new_pool() -> Pool {
     pool(annotations("", &[], "null"))
@@ -75,4 +78,24 @@ pub async fn old_answers_are_forgotten_in_steps(bed: &mut Bed) {
     assert_eq!(forget(2).await, 0);
     assert!(answer(bed, "1", Timestamp::MIN).await.is_some());
     bed.done(keyed("4", &new_pool(), now())).await;
+}
+
+pub async fn an_answer_may_speak_of_several_reservations(bed: &mut Bed) {
+    let (_, subnet) = bed.subnet("10.0.0.0/24").await;
+    let made = [reservation(&subnet, &["10.0.0.1"]), reservation(&subnet, &["10.0.0.2"])];
+    let of_list = |body: String| Recorded {
+        location: format!("/subnets/{}/reservations", subnet.id),
+        revision: None,
+        body: body.into(),
+        ..recorded("k", &new_pool(), now())
+    };
+    let [first, second] = made.each_ref().map(|one| one.id);
+    let body = format!(r#"{{"reservations":[{{"id":"{first}","name":""}},{{"id":"{second}"}}]}}"#);
+    let written = of_list(body);
+    let change = reserve_all(&made, &[&subnet]);
+    bed.done(Change { answer: Some(written.clone()), ..change }).await;
+    bed.reopen().await;
+    assert_eq!(answer(bed, "k", now()).await, Some(written.clone()));
+    assert_eq!(bed.store().answers(None, 9).await.unwrap().items, [written]);
+    assert_eq!(check(bed.store()).await.unwrap(), []);
 }

@@ -11,8 +11,8 @@ use ipam::store::query::EventQuery;
 
 use crate::support::{
     Bed, annotations, batch, create_pool, create_subnet, delete_reservation, now, pool, recorded,
-    renamed_reservation, reservation, reservation_with, reserve, subnet, update_reservation,
-    update_subnet,
+    renamed_reservation, reservation, reservation_with, reserve, reserve_all, subnet,
+    update_reservation, update_subnet,
 };
 
 /// With everything that a reservation can leave behind.
@@ -39,7 +39,7 @@ pub async fn refused_changes_leave_no_trace_and_disturb_no_other(bed: &mut Bed) 
         laden(&subnet, &["10.0.0.2", "10.0.0.5"]),
         laden(&subnet, &["10.0.0.5", "10.0.0.3"]),
     ];
-    let logged: Vec<_> = [0, 3, 6].map(|index: usize| changes[index].event.id).into();
+    let logged: Vec<_> = [0, 3, 6].map(|index: usize| changes[index].events[0].id).into();
     let verdicts = bed.commit(changes).await;
     assert_eq!(
         verdicts,
@@ -115,6 +115,27 @@ pub async fn an_outcome_is_settled_by_what_is_there(bed: &mut Bed) {
     bed.reopen().await;
     assert_eq!(bed.store().settle(made).await.unwrap(), [true]);
     assert_eq!(bed.contents().await, before);
+}
+
+pub async fn a_list_is_settled_as_one(bed: &mut Bed) {
+    let (_, subnet) = bed.subnet("10.0.0.0/24").await;
+    let list = |texts: &[&str]| {
+        let made: Vec<_> = texts.iter().map(|text| reservation(&subnet, &[text])).collect();
+        reserve_all(&made, &[&subnet])
+    };
+    let alone = |text: &str| reserve(&reservation(&subnet, &[text]), &[&subnet]);
+    let refused = list(&["10.0.0.4", "10.0.0.5", "10.0.0.1"]);
+    let changes =
+        vec![list(&["10.0.0.1", "10.0.0.2"]), alone("10.0.0.3"), refused, alone("10.0.0.6")];
+    let made = batch(now(), changes);
+    let verdicts = bed.store().commit(Arc::clone(&made)).await.unwrap();
+    assert_eq!(verdicts.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true]);
+    let settled = bed.store().settle(Arc::clone(&made)).await.unwrap();
+    assert_eq!(settled, [true, true, false, true]);
+    bed.reopen().await;
+    assert_eq!(bed.store().settle(made).await.unwrap(), [true, true, false, true]);
+    let never = batch(now(), vec![list(&["10.0.0.7", "10.0.0.8"])]);
+    assert_eq!(bed.store().settle(never).await.unwrap(), [false]);
 }
 
 pub async fn a_batch_is_applied_alike_at_every_size(bed: &mut Bed) {

@@ -12,7 +12,7 @@ use crate::support::{
 pub async fn every_change_is_logged_in_order(bed: &mut Bed) {
     let written = pool(annotations("", &[], "null"));
     let (created, updated) = (create_pool(&written), update_pool(&renamed_pool(&written, "n")));
-    let ids = [created.event.id, updated.event.id];
+    let ids = [created.events[0].id, updated.events[0].id];
     bed.done(created).await;
     bed.reopen().await;
     bed.done(updated).await;
@@ -68,6 +68,7 @@ pub async fn conditions_select_events(bed: &mut Bed) {
         (EventQuery { kind: Some(Kind::Lease), ..any() }, vec![9]),
         (EventQuery { verb: Some(Verb::Created), ..any() }, vec![1, 2, 3, 7]),
         (EventQuery { verb: Some(Verb::Deleted), ..any() }, vec![]),
+        (EventQuery { verb: Some(Verb::Expired), ..any() }, vec![]),
         (EventQuery { pool: Some(owner.id), ..any() }, vec![1, 2, 7, 8, 9]),
         (EventQuery { subnet: Some(subnet.id), ..any() }, vec![2, 7, 8, 9]),
         (EventQuery { since: after(-1), ..any() }, (1..=9).collect()),

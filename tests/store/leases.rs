@@ -26,7 +26,7 @@ pub async fn annotations_of_a_lease_change_and_nothing_else(bed: &mut Bed) {
     assert_eq!(bed.refused(update_lease(&strange, &stored)).await, Refusal::NotFound);
     let moved = Lease { address: "10.0.0.99".parse().unwrap(), ..again.clone() };
     let mut change = update_lease(&moved, &stored);
-    change.event.data = update_lease(&again, &stored).event.data;
+    change.events = update_lease(&again, &stored).events;
     bed.done(change).await;
     assert_eq!(bed.store().lease(lease.id).await.unwrap(), Some(again));
     assert_eq!(bed.leased(&subnet).await, ["10.0.0.1", "10.0.0.2"]);

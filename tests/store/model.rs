@@ -2,7 +2,7 @@
 //! `Effect` as it reads. Random scripts, in batches, with the store closed and opened in between;
 //! after each batch both show the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipam::domain::address::to_key;
 use ipam::domain::annotations::Annotations;
@@ -15,64 +15,12 @@ use ipam::domain::subnet::Subnet;
 use ipam::store::change::{Change, Effect};
 use ipam::store::error::Refusal;
 use ipam::store::query::{LeaseQuery, List, Scope};
+use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{
-    Backend, Bed, Contents, all_leases, annotations, cidr, create_pool, create_subnet,
-    delete_leases, delete_pool, delete_reservation, delete_subnet, keeping, label, layout, now,
-    pool, renamed_lease, renamed_pool, renamed_reservation, renamed_subnet, reservation_with,
-    reserve, run, subnet_with, update_lease, update_pool, update_reservation, update_subnet,
-};
-
-/// One change, of things named by their place among those that live.
-#[derive(Clone, Debug)]
-struct Step {
-    what: What,
-    /// Decided on a revision that is no longer, or not yet.
-    stale: bool,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    CreatePool(u8),
-    RenamePool(usize, u8),
-    MarkPool(usize),
-    DeletePool(usize),
-    CreateSubnet(usize, u8),
-    RenameSubnet(usize, u8),
-    /// The gateway and the size of a subnet.
-    MoveSubnet(usize, u8, bool),
-    MarkSubnet(usize),
-    DeleteSubnet(usize),
-    /// Addresses of subnets.
-    Reserve(Vec<(usize, u8)>, u8),
-    RenameReservation(usize, u8),
-    DeleteReservation(usize),
-    RenameLease(usize, usize, u8),
-    KeepLeases(usize, u32),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (of, name) = (0..4usize, 0..4u8);
-    let what = prop_oneof![
-        1 => name.clone().prop_map(What::CreatePool),
-        1 => (of.clone(), name.clone()).prop_map(|(of, name)| What::RenamePool(of, name)),
-        1 => of.clone().prop_map(What::MarkPool),
-        1 => of.clone().prop_map(What::DeletePool),
-        3 => (of.clone(), 0..4u8).prop_map(|(of, net)| What::CreateSubnet(of, net)),
-        1 => (of.clone(), name.clone()).prop_map(|(of, name)| What::RenameSubnet(of, name)),
-        2 => (of.clone(), 1..6u8, any::<bool>()).prop_map(|(of, at, small)| What::MoveSubnet(of, at, small)),
-        1 => of.clone().prop_map(What::MarkSubnet),
-        1 => of.clone().prop_map(What::DeleteSubnet),
-        8 => (vec((of.clone(), 2..7u8), 1..4), name.clone()).prop_map(|(held, name)| What::Reserve(held, name)),
-        2 => (of.clone(), name.clone()).prop_map(|(of, name)| What::RenameReservation(of, name)),
-        3 => of.clone().prop_map(What::DeleteReservation),
-        2 => (of.clone(), of.clone(), name).prop_map(|(of, lease, name)| What::RenameLease(of, lease, name)),
-        2 => (of, 0..8u32).prop_map(|(of, mask)| What::KeepLeases(of, mask)),
-    ];
-    (what, proptest::bool::weighted(0.1)).prop_map(|(what, stale)| Step { what, stale })
-}
+use crate::script::{Step, named, step};
+use crate::support::{Backend, Bed, Contents, all_leases, label, now, run, seconds};
 
 pub fn scripts_end_as_the_model_does<B: Backend + 'static>(create: fn() -> B) {
     let script = vec((vec(step(), 1..8), proptest::bool::weighted(0.1)), 1..16);
@@ -83,7 +31,8 @@ pub fn scripts_end_as_the_model_does<B: Backend + 'static>(create: fn() -> B) {
 
 async fn play(bed: &mut Bed, script: &[(Vec<Step>, bool)]) {
     let mut model = Model::default();
-    for (steps, reopen) in script {
+    for ((steps, reopen), second) in script.iter().zip(0..) {
+        model.now = now() + seconds(second);
         let mut changes = Vec::new();
         let mut expected = Vec::new();
         for step in steps {
@@ -92,11 +41,14 @@ async fn play(bed: &mut Bed, script: &[(Vec<Step>, bool)]) {
             expected.push(model.apply(&change));
             changes.push(change);
         }
-        let mut verdicts = bed.commit(changes).await;
+        let mut verdicts = bed.commit_at(model.now, changes).await;
         for verdict in &mut verdicts {
-            // Named in any order.
-            if let Err(Refusal::Occupied(leases)) = verdict {
-                leases.sort();
+            match verdict {
+                // Named in any order.
+                Err(Refusal::Occupied(leases)) => leases.sort(),
+                // Any that overlaps.
+                Err(Refusal::Overlap(with)) => *with = SubnetId::MIN,
+                _ => {}
             }
         }
         assert_eq!(verdicts, expected);
@@ -108,131 +60,23 @@ async fn play(bed: &mut Bed, script: &[(Vec<Step>, bool)]) {
 }
 
 #[derive(Default)]
-struct Model {
-    pools: BTreeMap<PoolId, Pool>,
-    subnets: BTreeMap<SubnetId, Subnet>,
-    reservations: BTreeMap<ReservationId, Reservation>,
+pub struct Model {
+    pub pools: BTreeMap<PoolId, Pool>,
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub reservations: BTreeMap<ReservationId, Reservation>,
+    released: BTreeMap<LeaseKey, Timestamp>,
     events: Vec<String>,
+    now: Timestamp,
 }
 
 impl Model {
-    /// The change that a step means now; none when there is nothing for it to be made to.
-    fn change(&self, step: &Step) -> Option<Change> {
-        let nudge = u64::from(step.stale);
-        Some(match &step.what {
-            What::CreatePool(name) => create_pool(&pool(named(*name))),
-            What::RenamePool(of, name) => {
-                let mut next = renamed_pool(nth(&self.pools, *of)?, "");
-                next.annotations = named(*name);
-                next.revision += nudge;
-                update_pool(&next)
-            }
-            What::MarkPool(of) => {
-                let mut next = nth(&self.pools, *of)?.deleting(now());
-                next.revision += nudge;
-                update_pool(&next)
-            }
-            What::DeletePool(of) => delete_pool(nth(&self.pools, *of)?),
-            What::CreateSubnet(of, net) => {
-                let pool = nth(&self.pools, *of)?;
-                let text = ["10.0.0.0/29", "10.0.1.0/29", "10.0.2.0/29", "2001:db8::/125"];
-                let layout = layout(cidr(text[usize::from(*net)]), None, &[]);
-                let subnet = subnet_with(pool, layout, named(*net));
-                let mut of_pool = self.subnets.values().filter(|subnet| subnet.pool == pool.id);
-                if of_pool
-                    .any(|other| other.layout.addresses().overlaps(&subnet.layout.addresses()))
-                {
-                    return None;
-                }
-                create_subnet(&subnet, pool.subnets_revision + nudge)
-            }
-            What::RenameSubnet(of, name) => {
-                let mut next = renamed_subnet(nth(&self.subnets, *of)?, "");
-                next.annotations = named(*name);
-                next.revision += nudge;
-                update_subnet(&next, None)
-            }
-            What::MoveSubnet(of, gateway, small) => {
-                let subnet = nth(&self.subnets, *of)?;
-                let first = subnet.layout.addresses().first();
-                let bits = if first.is_ipv4() { 32 } else { 128 } - if *small { 2 } else { 3 };
-                let span = cidr(&format!("{first}/{bits}"));
-                let gateway = span.addresses().at(u128::from(*gateway))?;
-                let mut next = renamed_subnet(subnet, "moved");
-                next.layout = layout(span, Some(&gateway.to_string()), &[]);
-                next.layout_revision += u64::from(next.layout != subnet.layout);
-                let revision = self.pools[&subnet.pool].subnets_revision;
-                update_subnet(&next, Some(revision + nudge))
-            }
-            What::MarkSubnet(of) => {
-                let mut next = nth(&self.subnets, *of)?.deleting(now());
-                next.revision += nudge;
-                update_subnet(&next, None)
-            }
-            What::DeleteSubnet(of) => delete_subnet(nth(&self.subnets, *of)?),
-            What::Reserve(wanted, name) => self.reserve(wanted, *name, nudge)?,
-            What::RenameReservation(of, name) => {
-                let mut next = renamed_reservation(nth(&self.reservations, *of)?, "");
-                next.annotations = named(*name);
-                next.revision += nudge;
-                update_reservation(&next)
-            }
-            What::DeleteReservation(of) => {
-                let mut reservation = nth(&self.reservations, *of)?.clone();
-                reservation.revision += nudge;
-                delete_reservation(&reservation)
-            }
-            What::RenameLease(of, lease, name) => {
-                let mut reservation = nth(&self.reservations, *of)?.clone();
-                let lease = &reservation.leases[lease % reservation.leases.len()];
-                let mut next = renamed_lease(lease, "");
-                next.annotations = named(*name);
-                reservation.revision += nudge;
-                update_lease(&next, &reservation)
-            }
-            What::KeepLeases(of, mask) => {
-                let mut reservation = nth(&self.reservations, *of)?.clone();
-                let ordinals = reservation.leases.iter().map(|lease| lease.id.ordinal);
-                let kept: Vec<u32> =
-                    ordinals.filter(|ordinal| mask & (1 << ordinal) != 0).collect();
-                let kept = keeping(&reservation, &kept);
-                reservation.revision += nudge;
-                delete_leases(&reservation, &kept)
-            }
-        })
-    }
-
-    /// Addresses of subnets of one pool: that of the first one.
-    fn reserve(&self, wanted: &[(usize, u8)], name: u8, nudge: u64) -> Option<Change> {
-        let pool = nth(&self.subnets, wanted.first()?.0)?.pool;
-        let mut chosen_under: Vec<Subnet> = Vec::new();
-        let mut held = Vec::new();
-        for (of, offset) in wanted {
-            let subnet = nth(&self.subnets, *of)?;
-            let address = subnet.layout.addresses().at(u128::from(*offset));
-            match address.filter(|address| subnet.layout.is_leasable(*address)) {
-                Some(address) if subnet.pool == pool => held.push((subnet, address)),
-                _ => continue,
-            }
-            let stale =
-                Subnet { layout_revision: subnet.layout_revision + nudge, ..subnet.clone() };
-            if !chosen_under.contains(&stale) {
-                chosen_under.push(stale);
-            }
-        }
-        if held.is_empty() {
-            return None;
-        }
-        let of_lease = vec![named(name)];
-        let made = reservation_with(pool, None, &held, named(name), of_lease);
-        Some(reserve(&made, &chosen_under.iter().collect::<Vec<_>>()))
-    }
-
     fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
         self.effect(&change.effect)?;
-        let position = self.events.len() as u64 + 1;
-        let logged = LoggedEvent { position, at: now(), event: change.event.clone() };
-        self.events.push(format!("{logged:?}"));
+        for event in &change.events {
+            let position = self.events.len() as u64 + 1;
+            let logged = LoggedEvent { position, at: self.now, event: event.clone() };
+            self.events.push(format!("{logged:?}"));
+        }
         Ok(())
     }
 
@@ -242,10 +86,14 @@ impl Model {
                 self.pools.insert(pool.id, pool.clone());
             }
             Effect::UpdatePool(pool) => {
-                let stored = self.pools.get_mut(&pool.id).ok_or(Refusal::NotFound)?;
+                let stored = self.pools.get(&pool.id).ok_or(Refusal::NotFound)?;
                 expect(stored.revision + 1 == pool.revision)?;
                 let subnets_revision = stored.subnets_revision;
-                *stored = Pool { subnets_revision, ..pool.clone() };
+                if stored.settings.address_space != pool.settings.address_space {
+                    let own = self.subnets.values().filter(|subnet| subnet.pool == pool.id);
+                    own.into_iter().try_for_each(|subnet| self.in_space(pool, subnet))?;
+                }
+                self.pools.insert(pool.id, Pool { subnets_revision, ..pool.clone() });
             }
             Effect::DeletePool(id) => {
                 let stored = self.pools.get(id).ok_or(Refusal::NotFound)?;
@@ -259,14 +107,20 @@ impl Model {
                 let pool = self.pools.get_mut(&subnet.pool).ok_or(Refusal::NotFound)?;
                 live(pool.state)?;
                 expect(pool.subnets_revision == *pool_subnets_revision)?;
+                let mut pool = pool.clone();
+                self.in_space(&pool, subnet)?;
                 pool.subnets_revision += 1;
+                self.pools.insert(pool.id, pool);
                 self.subnets.insert(subnet.id, subnet.clone());
             }
             Effect::UpdateSubnet { subnet, pool_subnets_revision } => {
                 let stored = self.subnets.get(&subnet.id).ok_or(Refusal::NotFound)?;
                 expect(stored.revision + 1 == subnet.revision)?;
-                let pool = self.pools.get_mut(&subnet.pool).ok_or(Refusal::NotFound)?;
+                let mut pool = self.pools.get(&subnet.pool).ok_or(Refusal::NotFound)?.clone();
                 expect(pool_subnets_revision.is_none_or(|asked| asked == pool.subnets_revision))?;
+                if stored.layout.addresses() != subnet.layout.addresses() {
+                    self.in_space(&pool, subnet)?;
+                }
                 let outside = self
                     .reservations
                     .values()
@@ -275,6 +129,7 @@ impl Model {
                     .filter(|lease| !subnet.layout.is_leasable(lease.address));
                 occupied(outside)?;
                 pool.subnets_revision += u64::from(pool_subnets_revision.is_some());
+                self.pools.insert(pool.id, pool);
                 self.subnets.insert(subnet.id, subnet.clone());
             }
             Effect::DeleteSubnet { subnet, pool } => {
@@ -285,20 +140,21 @@ impl Model {
                 self.subnets.remove(subnet);
                 self.pools.get_mut(pool).ok_or(Refusal::NotFound)?.subnets_revision += 1;
             }
-            Effect::CreateReservation { reservation, chosen_under } => {
+            Effect::CreateReservations { reservations, chosen_under } => {
                 for (id, layout_revision) in chosen_under {
                     let subnet = self.subnets.get(id).ok_or(Refusal::NotFound)?;
                     live(subnet.state)?;
                     expect(subnet.layout_revision == *layout_revision)?;
                 }
                 let mut taken: Vec<LeaseKey> = self.keys().collect();
-                for lease in &reservation.leases {
+                for lease in reservations.iter().flat_map(|one| &one.leases) {
                     if taken.contains(&lease.key()) {
                         return Err(Refusal::Taken(lease.key()));
                     }
                     taken.push(lease.key());
                 }
-                self.reservations.insert(reservation.id, reservation.clone());
+                let made = reservations.iter().map(|one| (one.id, one.clone()));
+                self.reservations.extend(made);
             }
             Effect::UpdateReservation(reservation) => {
                 let stored = self.reserved(reservation.id)?;
@@ -308,7 +164,8 @@ impl Model {
             }
             Effect::DeleteReservation { id, revision, .. } => {
                 expect(self.reserved(*id)?.revision == *revision)?;
-                self.reservations.remove(id);
+                let ended = self.reservations.remove(id).into_iter().flat_map(|one| one.leases);
+                self.released.extend(ended.map(|lease| (lease.key(), self.now)));
             }
             Effect::UpdateLease { lease, reservation_revision } => {
                 let stored = self.reserved(lease.id.reservation)?;
@@ -323,9 +180,26 @@ impl Model {
                 expect(leases.len() < stored.leases.len())?;
                 stored.leases.retain(|lease| !leases.contains(&lease.key()));
                 stored.revision += 1;
+                self.released.extend(leases.iter().map(|lease| (*lease, self.now)));
             }
         }
         Ok(())
+    }
+
+    /// A subnet may lie in the address space of its pool.
+    fn in_space(&self, pool: &Pool, subnet: &Subnet) -> Result<(), Refusal> {
+        let Some(space) = &pool.settings.address_space else { return Ok(()) };
+        let mut others = self.in_a_space(space).filter(|other| other.pool != pool.id);
+        if others.any(|other| other.layout.addresses().overlaps(&subnet.layout.addresses())) {
+            return Err(Refusal::Overlap(SubnetId::MIN));
+        }
+        Ok(())
+    }
+
+    fn in_a_space(&self, space: &str) -> impl Iterator<Item = &Subnet> {
+        self.subnets.values().filter(move |subnet| {
+            self.pools[&subnet.pool].settings.address_space.as_deref() == Some(space)
+        })
     }
 
     fn reserved(&mut self, id: ReservationId) -> Result<&mut Reservation, Refusal> {
@@ -364,6 +238,13 @@ impl Model {
             self.agrees_on_subnet(bed, subnet.id).await;
         }
         self.agrees_on_labels(bed).await;
+        self.agrees_on_ends(bed).await;
+        for space in ["lab", "field", "none"] {
+            let found = bed.store().subnets_in_space(space.to_owned()).await.unwrap();
+            let found: BTreeMap<_, _> =
+                found.into_iter().map(|subnet| (subnet.id, subnet)).collect();
+            assert!(found.values().eq(self.in_a_space(space)), "{space}: {found:?}");
+        }
         let unfinished = bed.store().unfinished_deletions().await.unwrap();
         let pools = self.pools.values().filter(|pool| pool.state == State::Deleting);
         let subnets = self.subnets.values().filter(|subnet| subnet.state == State::Deleting);
@@ -378,12 +259,34 @@ impl Model {
         assert_eq!(store.leased_addresses(id).await.unwrap(), addresses);
         let count = store.lease_counts(vec![id]).await.unwrap();
         assert_eq!(count[&id], addresses.len() as u64);
+        let of_subnet = self.released.iter().filter(|(key, _)| key.subnet == id);
+        let resting: BTreeSet<_> = of_subnet
+            .filter(|(key, _)| !addresses.contains(&key.address))
+            .map(|(key, at)| (key.address, *at))
+            .collect();
+        let found = store.released_addresses(id, Timestamp::MIN).await.unwrap();
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), resting);
+        let among = resting.iter().map(|(address, _)| *address).collect();
+        let found = store.released_among(id, among).await.unwrap();
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), resting);
         let holding = self
             .reservations
             .values()
             .filter(|reservation| reservation.leases.iter().any(|lease| lease.subnet == id));
         let found = bed.reservations(Scope::Subnet(id), List::first(2)).await;
         assert_eq!(found, holding.cloned().collect::<Vec<_>>());
+    }
+
+    async fn agrees_on_ends(&self, bed: &Bed) {
+        for until in [now(), now() + seconds(60), Timestamp::MAX] {
+            let ended = |one: &&Reservation| one.expires_at.is_some_and(|end| end <= until);
+            let mut expected: Vec<_> = self.reservations.values().filter(ended).collect();
+            expected.sort_by_key(|one| (one.expires_at, one.id));
+            let mut found = bed.store().expired(until, 1000).await.unwrap();
+            assert!(found.is_sorted_by_key(|one| one.expires_at));
+            found.sort_by_key(|one| (one.expires_at, one.id));
+            assert!(found.iter().eq(expected), "{found:?}");
+        }
     }
 
     async fn agrees_on_labels(&self, bed: &Bed) {
@@ -426,20 +329,6 @@ impl Model {
         let odd = |pool: &&Pool| pool.annotations.tags.iter().any(|tag| tag == "odd");
         assert_eq!(pools, self.pools.values().filter(odd).cloned().collect::<Vec<_>>());
     }
-}
-
-/// Few, so that different resources share their labels; one has none.
-fn named(number: u8) -> Annotations {
-    match number {
-        0 => Annotations::default(),
-        1 => annotations("one", &["odd"], "null"),
-        2 => annotations("two", &["even", "small"], r#"{"k":{"v":[1,1.0]}}"#),
-        _ => annotations("", &["odd", "small"], r#"{"k":{"v":1}}"#),
-    }
-}
-
-fn nth<K, V>(map: &BTreeMap<K, V>, place: usize) -> Option<&V> {
-    map.values().nth(place % map.len().max(1))
 }
 
 fn expect(holds: bool) -> Result<(), Refusal> {

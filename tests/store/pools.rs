@@ -1,4 +1,6 @@
 use ipam::domain::id::PoolId;
+use ipam::domain::pool::{Pool, PoolSettings};
+use ipam::domain::strategy::Strategy;
 use ipam::store::error::Refusal;
 
 use crate::support::{
@@ -14,6 +16,31 @@ pub async fn pools_come_back_as_they_were_created(bed: &mut Bed) {
     assert_eq!(bed.stored_pool(&written).await, written);
     assert_eq!(bed.store().pool(PoolId::generate()).await.unwrap(), None);
     assert_eq!(bed.refused(create_pool(&written)).await, Refusal::Stale);
+}
+
+pub async fn settings_of_a_pool_change(bed: &mut Bed) {
+    let mut written = pool(annotations("", &[], "null"));
+    for (revision, strategy) in (1..).zip(Strategy::ALL) {
+        let supernets =
+            ["10.0.0.0/8", "2001:db8::/32", "192.0.2.0/24"].map(|net| net.parse().unwrap());
+        let settings = PoolSettings {
+            strategy: Some(*strategy),
+            supernets: supernets[..revision % 4].to_vec(),
+            address_space: Some(format!("lab é {revision}")),
+        };
+        if revision == 1 {
+            written.settings = settings;
+            bed.done(create_pool(&written)).await;
+        } else {
+            written = Pool { settings, ..renamed_pool(&written, "") };
+            bed.done(update_pool(&written)).await;
+        }
+        bed.reopen().await;
+        assert_eq!(bed.stored_pool(&written).await, written);
+    }
+    written = Pool { settings: PoolSettings::default(), ..renamed_pool(&written, "") };
+    bed.done(update_pool(&written)).await;
+    assert_eq!(bed.stored_pool(&written).await, written);
 }
 
 pub async fn an_update_replaces_the_record_it_was_decided_on(bed: &mut Bed) {

@@ -1,18 +1,19 @@
 use std::collections::HashMap;
 
 use ipam::domain::annotations::Annotations;
+use ipam::domain::event::{Kind, Verb};
 use ipam::domain::id::{ReservationId, SubnetId};
 use ipam::domain::lease::LeaseKey;
 use ipam::domain::reservation::Reservation;
 use ipam::domain::subnet::Subnet;
 use ipam::store::change::Effect;
 use ipam::store::error::Refusal;
-use ipam::store::query::{List, Scope};
+use ipam::store::query::{EventQuery, List, Scope};
 
 use crate::support::{
-    Bed, annotations, delete_leases, delete_reservation, keeping, layout, now, renamed_reservation,
-    renamed_subnet, reservation, reservation_with, reserve, seconds, update_reservation,
-    update_subnet,
+    Bed, annotations, delete_leases, delete_reservation, keeping, layout, now, release_lease,
+    renamed_reservation, renamed_subnet, reservation, reservation_with, reserve, reserve_all,
+    seconds, update_reservation, update_subnet,
 };
 
 pub async fn reservations_come_back_whole(bed: &mut Bed) {
@@ -67,6 +68,45 @@ pub async fn addresses_are_chosen_under_the_layout_that_is_stored(bed: &mut Bed)
     bed.reservation(&after, &["10.0.0.3"]).await;
 }
 
+pub async fn a_list_is_made_whole_or_not_at_all(bed: &mut Bed) {
+    let (pool, left) = bed.subnet("10.0.0.0/24").await;
+    let right = bed.subnet_in(&pool, "10.0.1.0/24").await;
+    let taken = bed.reservation(&right, &["10.0.1.2"]).await.leases[0].key();
+    let some = || {
+        let marked = |text: &str| {
+            let held = [(&left, text.parse().unwrap())];
+            let own = annotations("r", &["t"], r#"{"k":1}"#);
+            reservation_with(pool.id, Some(left.id), &held, own.clone(), vec![own])
+        };
+        vec![marked("10.0.0.1"), reservation(&left, &["10.0.0.3", "10.0.0.2"]), marked("10.0.0.9")]
+    };
+    let both = [&left, &right];
+    let beside = [some(), vec![reservation(&right, &["10.0.1.1", "10.0.1.2"])]].concat();
+    assert_eq!(bed.refused(reserve_all(&beside, &both)).await, Refusal::Taken(taken));
+    let twice = [some(), vec![reservation(&left, &["10.0.0.1"])]].concat();
+    assert!(matches!(bed.refused(reserve_all(&twice, &both)).await, Refusal::Taken(_)));
+    let stale = Subnet { layout_revision: 9, ..right.clone() };
+    let refusal = bed.refused(reserve_all(&some(), &[&left, &stale])).await;
+    assert_eq!(refusal, Refusal::Stale);
+
+    // Beside one that is refused, in one batch, in the order given.
+    let written = some();
+    let before = bed.store().log_end().await.unwrap();
+    let changes = vec![reserve_all(&beside, &both), reserve_all(&written, &both)];
+    let logged: Vec<_> = changes[1].events.iter().map(|event| event.id).collect();
+    assert_eq!(bed.commit(changes).await, [Err(Refusal::Taken(taken)), Ok(())]);
+    bed.reopen().await;
+    let scope = Scope::Subnet(left.id);
+    assert_eq!(bed.reservations(scope, List::first(2)).await, written);
+    let events = bed.events(EventQuery { after: before, ..EventQuery::default() }).await;
+    assert_eq!(events.iter().map(|event| event.event.id).collect::<Vec<_>>(), logged);
+    let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
+    assert_eq!(positions, (before + 1..=before + 3).collect::<Vec<_>>());
+    for (event, one) in events.iter().zip(&written) {
+        assert_eq!(event.event.resource, one.id.to_string());
+    }
+}
+
 pub async fn an_update_keeps_the_leases(bed: &mut Bed) {
     let (_, subnet) = bed.subnet("10.0.0.0/24").await;
     let first = bed.reservation(&subnet, &["10.0.0.1", "10.0.0.2"]).await;
@@ -114,6 +154,29 @@ pub async fn some_leases_can_be_taken_from_a_reservation(bed: &mut Bed) {
     assert_eq!(bed.refused(foreign).await, Refusal::Stale);
     bed.done(delete_reservation(&kept)).await;
     assert_eq!(bed.refused(delete_leases(&kept, &keeping(&kept, &[1]))).await, Refusal::NotFound);
+}
+
+pub async fn a_lease_is_released_alone(bed: &mut Bed) {
+    let (_, subnet) = bed.subnet("10.0.0.0/24").await;
+    let whole = bed.reservation(&subnet, &["10.0.0.1", "10.0.0.2"]).await;
+    let released = &whole.leases[0];
+    bed.done(release_lease(&whole, released)).await;
+    bed.reopen().await;
+    let kept = keeping(&whole, &[1]);
+    assert_eq!(bed.store().reservation(whole.id).await.unwrap(), Some(kept.clone()));
+    assert_eq!(bed.store().lease(released.id).await.unwrap(), None);
+    assert_eq!(bed.leased(&subnet).await, ["10.0.0.2"]);
+    let resource = Some(released.id.to_string());
+    let events = bed.events(EventQuery { resource, ..EventQuery::default() }).await;
+    assert_eq!(events.len(), 1);
+    let event = &events[0].event;
+    assert_eq!(
+        (event.kind, event.verb, event.subnet),
+        (Kind::Lease, Verb::Deleted, Some(subnet.id))
+    );
+    // With the last one the reservation ends, and that is another change.
+    assert_eq!(bed.refused(release_lease(&kept, &kept.leases[0])).await, Refusal::Stale);
+    bed.done(delete_reservation(&kept)).await;
 }
 
 pub async fn those_of_a_subnet_are_found_whoever_was_asked(bed: &mut Bed) {

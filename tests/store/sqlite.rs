@@ -4,14 +4,18 @@
 use std::fs;
 use std::path::Path;
 
+use ipam::domain::pool::PoolSettings;
+use ipam::domain::subnet::SubnetSettings;
 use ipam::store::audit::check;
+use ipam::store::change::Recorded;
 use ipam::store::sqlite::{OpenError, SqliteStore};
 use rusqlite::Connection;
 
 use crate::support::{
     Bed, Sqlite, annotations, cidr, create_pool, create_subnet, delete_leases, delete_pool,
-    delete_reservation, delete_subnet, keeping, layout, now, pool, recorded, renamed_lease,
-    reservation_with, reserve, subnet_with, update_lease, update_pool, update_subnet,
+    delete_reservation, delete_subnet, keeping, layout, now, pool, pool_in, recorded,
+    renamed_lease, renamed_pool, reservation, reservation_with, reserve, subnet_with, update_lease,
+    update_pool, update_subnet,
 };
 
 fn refused(dir: &Path) -> (OpenError, String) {
@@ -94,6 +98,8 @@ async fn check_finds_what_was_changed_behind_its_back() {
         ("DELETE FROM events WHERE position = 3", &["INV-4", "INV-7"]),
         ("UPDATE events SET at = at - position", &["INV-4", "INV-4"]),
         ("UPDATE answers SET location = '/pools/none'", &["INV-7"]),
+        // Where several would be listed, and the body tells none.
+        ("UPDATE answers SET location = '/pools/any/reservations'", &["INV-7"]),
     ] {
         let (dir, bed) = laden().await;
         assert_eq!(check(bed.store()).await.unwrap(), []);
@@ -104,6 +110,82 @@ async fn check_finds_what_was_changed_behind_its_back() {
         found.sort_unstable();
         assert_eq!(found, invariants, "{tampering}: {broken:#?}");
     }
+}
+
+#[tokio::test]
+async fn check_finds_subnets_that_overlap_in_an_address_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::new(Sqlite::at(dir.path())).await;
+    for space in ["lab", "field"] {
+        let owner = pool_in(space);
+        bed.done(create_pool(&owner)).await;
+        bed.subnet_in(&owner, "10.0.0.0/24").await;
+    }
+    assert_eq!(check(bed.store()).await.unwrap(), []);
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    file.execute("UPDATE pools SET address_space = 'lab'", []).unwrap();
+    let broken = check(bed.store()).await.unwrap();
+    let found: Vec<_> = broken.iter().map(|violation| violation.invariant).collect();
+    assert_eq!(found, ["INV-1", "INV-4"], "{broken:#?}");
+    assert!(broken[0].what.contains("address space 'lab'"), "{broken:#?}");
+}
+
+#[tokio::test]
+async fn check_finds_an_answer_that_tells_of_one_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::new(Sqlite::at(dir.path())).await;
+    let (owner, subnet) = bed.subnet("10.0.0.0/24").await;
+    let made = reservation(&subnet, &["10.0.0.1"]);
+    let never = reservation(&subnet, &["10.0.0.2"]);
+    let mut change = reserve(&made, &[&subnet]);
+    let body = format!(r#"{{"reservations":[{{"id":"{}"}},{{"id":"{}"}}]}}"#, made.id, never.id);
+    let answer = recorded("k", &format!("/pools/{}/reservations", owner.id), now());
+    change.answer = Some(Recorded { revision: None, body: body.into(), ..answer });
+    bed.done(change).await;
+    let broken = check(bed.store()).await.unwrap();
+    let found: Vec<_> = broken.iter().map(|violation| violation.invariant).collect();
+    assert_eq!(found, ["INV-7"], "{broken:#?}");
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_read_with_the_defaults_of_what_it_did_not_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    file.execute_batch(include_str!("version_1.sql")).unwrap();
+    drop(file);
+    let mut bed = Bed::new(Sqlite::at(dir.path())).await;
+    let contents = bed.contents().await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let pools: Vec<_> = contents.pools.iter().map(|pool| pool.annotations.name.clone()).collect();
+    assert_eq!(pools, names(&["lab é", ""]));
+    assert!(contents.pools.iter().all(|pool| pool.settings == PoolSettings::default()));
+    let subnets = contents.subnets.iter();
+    let subnets: Vec<_> = subnets.map(|subnet| subnet.layout.addresses().to_string()).collect();
+    assert_eq!(subnets, ["10.0.0.0-10.0.0.255", "2001:db8::10-2001:db8::ff"]);
+    assert!(contents.subnets.iter().all(|subnet| subnet.settings == SubnetSettings::default()));
+    let reservations: Vec<_> =
+        contents.reservations.iter().map(|one| one.annotations.name.clone()).collect();
+    assert_eq!(reservations, names(&["r", "renamed"]));
+    assert!(contents.reservations.iter().all(|one| one.expires_at.is_none()));
+    assert_eq!((contents.leases.len(), contents.events.len()), (4, 15));
+    let revisions: Vec<_> = contents.answers.iter().map(|answer| answer.revision).collect();
+    assert_eq!(revisions, [Some(1), Some(1)]);
+    assert_eq!(check(bed.store()).await.unwrap(), []);
+
+    // And goes on as one of today's.
+    let (owner, subnet) = (&contents.pools[0], &contents.subnets[0]);
+    let held = bed.store().reservation(contents.reservations[0].id).await.unwrap().unwrap();
+    bed.done(delete_reservation(&held)).await;
+    let mut moved = renamed_pool(owner, "lab é");
+    moved.settings.address_space = Some("lab".to_owned());
+    bed.done(update_pool(&moved)).await;
+    bed.reopen().await;
+    assert_eq!(bed.stored_pool(owner).await, moved);
+    assert_eq!(bed.released(subnet, jiff::Timestamp::MIN).await.len(), 2);
+    assert_eq!(check(bed.store()).await.unwrap(), []);
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 /// As a crash leaves them: the write-ahead log was not folded in.
@@ -145,7 +227,7 @@ async fn nothing_is_left_of_what_was_deleted() {
     bed.done(delete_pool(&owner)).await;
 
     let file = Connection::open(dir.path().join("ipam.db")).unwrap();
-    for table in ["pools", "subnets", "reservations", "leases", "labels"] {
+    for table in ["pools", "subnets", "reservations", "leases", "labels", "released"] {
         let count = format!("SELECT count(*) FROM {table}");
         let left: i64 = file.query_row(&count, [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0, "{table}");

@@ -1,5 +1,6 @@
 use ipam::domain::id::SubnetId;
-use ipam::domain::subnet::{Span, Subnet};
+use ipam::domain::strategy::Strategy;
+use ipam::domain::subnet::{Span, Subnet, SubnetSettings};
 use ipam::store::error::Refusal;
 
 use crate::support::{
@@ -60,6 +61,35 @@ pub async fn an_update_is_decided_on_the_record_and_the_set_of_subnets(bed: &mut
     assert_eq!(bed.store().subnet(first.id).await.unwrap(), Some(third));
     let unknown = renamed_subnet(&subnet(&pool, "10.9.0.0/24"), "unknown");
     assert_eq!(bed.refused(update_subnet(&unknown, None)).await, Refusal::NotFound);
+}
+
+pub async fn settings_of_a_subnet_change(bed: &mut Bed) {
+    let pool = bed.pool().await;
+    let mut written = subnet(&pool, "10.0.0.0/24");
+    let quarantined = SubnetSettings {
+        strategy: Some(Strategy::LongestIdle),
+        quarantine_seconds: u32::MAX,
+        quarantine_override: true,
+        allocatable: false,
+    };
+    written.settings = quarantined;
+    bed.done(create_subnet(&written, 0)).await;
+    for settings in [
+        SubnetSettings { strategy: Some(Strategy::FirstAvailable), ..quarantined },
+        SubnetSettings::default(),
+        quarantined,
+    ] {
+        bed.reopen().await;
+        assert_eq!(bed.store().subnet(written.id).await.unwrap().as_ref(), Some(&written));
+        let before = written.clone();
+        let layout_revision = written.layout_revision + 1;
+        written = Subnet { settings, layout_revision, ..renamed_subnet(&written, "") };
+        bed.done(update_subnet(&written, None)).await;
+        // What was chosen under other settings is decided anew.
+        let late = reserve(&reservation(&before, &["10.0.0.1"]), &[&before]);
+        assert_eq!(bed.refused(late).await, Refusal::Stale);
+    }
+    assert_eq!(bed.store().subnets_of(pool.id).await.unwrap(), [written]);
 }
 
 pub async fn a_layout_may_not_leave_leases_outside(bed: &mut Bed) {

@@ -11,12 +11,13 @@ use ipam::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
 use ipam::domain::lease::{Lease, LeaseKey};
 use ipam::domain::metadata::Metadata;
-use ipam::domain::pool::{NewPool, Pool};
-use ipam::domain::reservation::{Request, Reservation};
+use ipam::domain::pool::{NewPool, Pool, PoolSettings};
+use ipam::domain::request::Request;
+use ipam::domain::reservation::Reservation;
 use ipam::domain::resource::{
     LeaseResource, PoolResource, ReservationResource, SubnetResource, to_raw,
 };
-use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
 use ipam::store::Store;
 use ipam::store::audit::check;
 use ipam::store::change::{Batch, Change, Effect, Recorded, RequestKey};
@@ -121,6 +122,11 @@ impl Bed {
         self.store().commit(batch(at, changes)).await.unwrap()
     }
 
+    /// As [`Bed::done`], some seconds after [`now`].
+    pub async fn done_at(&self, later: i64, change: Change) {
+        assert_eq!(self.commit_at(now() + seconds(later), vec![change]).await, [Ok(())]);
+    }
+
     pub async fn done(&self, change: Change) {
         assert_eq!(self.commit(vec![change]).await, [Ok(())]);
     }
@@ -162,6 +168,16 @@ impl Bed {
 
     pub async fn stored_pool(&self, pool: &Pool) -> Pool {
         self.store().pool(pool.id).await.unwrap().unwrap()
+    }
+
+    /// Addresses that were released and are not leased, in order, each with the seconds since
+    /// [`now`].
+    pub async fn released(&self, subnet: &Subnet, since: Timestamp) -> Vec<(String, i64)> {
+        let mut released = self.store().released_addresses(subnet.id, since).await.unwrap();
+        released.sort();
+        let told =
+            |(address, at): (IpAddr, Timestamp)| (address.to_string(), (at - now()).as_secs());
+        released.into_iter().map(told).collect()
     }
 
     pub async fn leased(&self, subnet: &Subnet) -> Vec<String> {
@@ -246,7 +262,7 @@ pub fn recorded(key: &str, location: &str, at: Timestamp) -> Recorded {
     Recorded {
         request: RequestKey { key: key.to_owned(), fingerprint: [7; 32] },
         location: location.to_owned(),
-        revision: 1,
+        revision: Some(1),
         body: b"{\"\x00\":1.0}".as_slice().into(),
         at,
     }
@@ -266,8 +282,16 @@ pub fn label(key: &str, value: &str) -> Label {
 }
 
 pub fn pool(annotations: Annotations) -> Pool {
-    let new = NewPool { annotations, deletion_protection: false };
+    let settings = PoolSettings::default();
+    let new = NewPool { annotations, settings, deletion_protection: false };
     Pool::new(PoolId::generate(), new, now())
+}
+
+/// A pool in an address space.
+pub fn pool_in(space: &str) -> Pool {
+    let address_space = Some(space.to_owned());
+    let settings = PoolSettings { address_space, ..PoolSettings::default() };
+    Pool { settings, ..pool(Annotations::default()) }
 }
 
 pub fn cidr(text: &str) -> Span {
@@ -284,7 +308,8 @@ pub fn subnet(pool: &Pool, text: &str) -> Subnet {
 }
 
 pub fn subnet_with(pool: &Pool, layout: Layout, annotations: Annotations) -> Subnet {
-    let new = NewSubnet { annotations, layout, deletion_protection: false };
+    let settings = SubnetSettings::default();
+    let new = NewSubnet { annotations, layout, settings, deletion_protection: false };
     Subnet::new(SubnetId::generate(), pool.id, new, now())
 }
 
@@ -301,9 +326,9 @@ pub fn reservation_with(
     annotations: Annotations,
     leases: Vec<Annotations>,
 ) -> Reservation {
-    let request = Request::new(annotations, Some(held.len() as u64), leases).unwrap();
+    let request = Request { annotations, leases, ..Request::default() };
     let held = held.iter().map(|(subnet, address)| (subnet.id, *address));
-    request.granted(ReservationId::generate(), pool, asked, held, now())
+    request.granted(ReservationId::generate(), (pool, asked), held, (now(), None))
 }
 
 /// The next revision of a record, with another name.
@@ -359,9 +384,15 @@ pub fn delete_subnet(subnet: &Subnet) -> Change {
 
 /// Its addresses were chosen under the layouts of `subnets`.
 pub fn reserve(reservation: &Reservation, subnets: &[&Subnet]) -> Change {
+    reserve_all(std::slice::from_ref(reservation), subnets)
+}
+
+/// All of them or none.
+pub fn reserve_all(reservations: &[Reservation], subnets: &[&Subnet]) -> Change {
     let chosen_under = subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
-    let effect = Effect::CreateReservation { reservation: reservation.clone(), chosen_under };
-    reservation_change(effect, Verb::Created, reservation)
+    let effect = Effect::CreateReservations { reservations: reservations.to_vec(), chosen_under };
+    let created = |reservation| reservation_event(Verb::Created, reservation);
+    Change { effect, events: reservations.iter().map(created).collect(), answer: None }
 }
 
 pub fn update_reservation(reservation: &Reservation) -> Change {
@@ -370,10 +401,19 @@ pub fn update_reservation(reservation: &Reservation) -> Change {
 }
 
 pub fn delete_reservation(reservation: &Reservation) -> Change {
+    end_reservation(reservation, Verb::Deleted)
+}
+
+/// Its time is over.
+pub fn expire_reservation(reservation: &Reservation) -> Change {
+    end_reservation(reservation, Verb::Expired)
+}
+
+fn end_reservation(reservation: &Reservation, verb: Verb) -> Change {
     let (id, revision) = (reservation.id, reservation.revision);
     let leases = reservation.leases.len();
     let effect = Effect::DeleteReservation { id, revision, leases };
-    reservation_change(effect, Verb::Deleted, reservation)
+    reservation_change(effect, verb, reservation)
 }
 
 pub fn update_lease(lease: &Lease, reservation: &Reservation) -> Change {
@@ -391,6 +431,18 @@ pub fn delete_leases(reservation: &Reservation, kept: &Reservation) -> Change {
     let reservation_revision = reservation.revision;
     let effect = Effect::DeleteLeases { reservation: reservation.id, reservation_revision, leases };
     reservation_change(effect, Verb::Updated, kept)
+}
+
+/// Takes one lease alone.
+pub fn release_lease(reservation: &Reservation, lease: &Lease) -> Change {
+    let effect = Effect::DeleteLeases {
+        reservation: reservation.id,
+        reservation_revision: reservation.revision,
+        leases: vec![lease.key()],
+    };
+    let data = LeaseResource::new(lease, &SOME_SUBNET);
+    let parents = (reservation.pool, Some(lease.subnet));
+    change(effect, event((Kind::Lease, Verb::Deleted), parents, lease.id, &data))
 }
 
 /// The next revision of a reservation, with the leases of these ordinals only.
@@ -413,9 +465,13 @@ fn subnet_change(effect: Effect, verb: Verb, subnet: &Subnet) -> Change {
 }
 
 fn reservation_change(effect: Effect, verb: Verb, reservation: &Reservation) -> Change {
+    change(effect, reservation_event(verb, reservation))
+}
+
+fn reservation_event(verb: Verb, reservation: &Reservation) -> Event {
     let data = ReservationResource::new(reservation, |_| Some(&*SOME_SUBNET));
     let parents = (reservation.pool, reservation.only_subnet());
-    change(effect, event((Kind::Reservation, verb), parents, reservation.id, &data))
+    event((Kind::Reservation, verb), parents, reservation.id, &data)
 }
 
 /// What an event says of a lease beside its own: a prefix length and a gateway, whichever.
@@ -423,7 +479,7 @@ static SOME_SUBNET: LazyLock<Subnet> =
     LazyLock::new(|| subnet(&pool(Annotations::default()), "10.0.0.0/8"));
 
 fn change(effect: Effect, event: Event) -> Change {
-    Change { effect, event, answer: None }
+    Change { effect, events: vec![event], answer: None }
 }
 
 pub fn event(

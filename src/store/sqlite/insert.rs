@@ -72,7 +72,7 @@ impl Values<'_, '_> {
 
 impl InsertRow for &Pool {
     const TABLE: &'static str = "pools";
-    const COLUMNS: usize = 10;
+    const COLUMNS: usize = 13;
 
     fn bind(&self, values: &mut Values<'_, '_>) -> Result<()> {
         values.add(self.id)?;
@@ -82,13 +82,16 @@ impl InsertRow for &Pool {
         values.add(self.revision)?;
         values.add(self.subnets_revision)?;
         values.add(Time(self.created_at))?;
-        values.add(Time(self.updated_at))
+        values.add(Time(self.updated_at))?;
+        values.add(self.settings.strategy)?;
+        values.add(list(&self.settings.supernets))?;
+        values.add(&self.settings.address_space)
     }
 }
 
 impl InsertRow for &Subnet {
     const TABLE: &'static str = "subnets";
-    const COLUMNS: usize = 16;
+    const COLUMNS: usize = 20;
 
     fn bind(&self, values: &mut Values<'_, '_>) -> Result<()> {
         let addresses = self.layout.addresses();
@@ -105,7 +108,11 @@ impl InsertRow for &Subnet {
         values.add(self.revision)?;
         values.add(self.layout_revision)?;
         values.add(Time(self.created_at))?;
-        values.add(Time(self.updated_at))
+        values.add(Time(self.updated_at))?;
+        values.add(self.settings.strategy)?;
+        values.add(self.settings.quarantine_seconds)?;
+        values.add(self.settings.quarantine_override)?;
+        values.add(self.settings.allocatable)
     }
 }
 

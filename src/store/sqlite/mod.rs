@@ -120,6 +120,18 @@ impl SqliteStore {
         let answer = answer.await.map_err(|no_answer| Fault::new(what, no_answer))?;
         answer.map_err(|error| Fault::new(what, error))
     }
+
+    /// Has the writer remove some of what has grown old, between two commits.
+    async fn forget(
+        &self,
+        what: &'static str,
+        forget: impl FnOnce(&mut Writer) -> rusqlite::Result<usize> + Send + 'static,
+    ) -> Result<usize, Fault> {
+        let forgotten = self.writer.run(forget).await;
+        forgotten
+            .map_err(|no_answer| Fault::new(what, no_answer))?
+            .map_err(|error| Fault::new(what, error))
+    }
 }
 
 /// Makes the directory and keeps every other process out of it.
@@ -210,11 +222,7 @@ impl Store for SqliteStore {
     }
 
     async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        let what = "forgetting answers";
-        let forgotten = self.writer.run(move |writer| writer.forget_answers(before, limit)).await;
-        forgotten
-            .map_err(|no_answer| Fault::new(what, no_answer))?
-            .map_err(|error| Fault::new(what, error))
+        self.forget("forgetting answers", move |writer| writer.forget_answers(before, limit)).await
     }
 
     async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
@@ -275,16 +283,47 @@ impl Store for SqliteStore {
         self.read("looking for leased addresses", read).await
     }
 
+    async fn released_addresses(
+        &self,
+        subnet: SubnetId,
+        since: Timestamp,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
+        let read = move |conn: &Connection| read::released_addresses(conn, subnet, Time(since));
+        self.read("reading the released addresses of a subnet", read).await
+    }
+
+    async fn released_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
+        let read = move |conn: &Connection| read::released_among(conn, subnet, &addresses);
+        self.read("looking for released addresses", read).await
+    }
+
+    async fn forget_released(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.forget("forgetting released addresses", move |writer| {
+            writer.forget_released(before, limit)
+        })
+        .await
+    }
+
+    async fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<Reservation>, Fault> {
+        let read = move |conn: &Connection| read::expired(conn, Time(until), limit);
+        self.read("looking for reservations that expire", read).await
+    }
+
+    async fn subnets_in_space(&self, space: String) -> Result<Vec<Subnet>, Fault> {
+        let read = move |conn: &Connection| read::subnets_in_space(conn, &space);
+        self.read("reading the subnets of an address space", read).await
+    }
+
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.read("reading the event log", move |conn| log::events(conn, &query)).await
     }
 
     async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        let what = "forgetting events";
-        let forgotten = self.writer.run(move |writer| writer.forget_events(before, limit)).await;
-        forgotten
-            .map_err(|no_answer| Fault::new(what, no_answer))?
-            .map_err(|error| Fault::new(what, error))
+        self.forget("forgetting events", move |writer| writer.forget_events(before, limit)).await
     }
 
     /// The lock file keeps every other process out.

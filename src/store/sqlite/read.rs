@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use rusqlite::{Connection, Result};
+use jiff::Timestamp;
+use rusqlite::{Connection, Result, params};
 
 use crate::domain::address::{from_key, to_key};
 use crate::domain::event::Kind;
@@ -181,6 +182,48 @@ pub fn leased_among(
         })
     });
     outcome.map(|()| addresses)
+}
+
+/// Two range scans side by side: both tables have the same order.
+pub fn released_addresses(
+    conn: &Connection,
+    subnet: SubnetId,
+    since: Time,
+) -> Result<Vec<(IpAddr, Timestamp)>> {
+    let sql = "SELECT address, at FROM released WHERE subnet = ? AND at >= ? AND NOT EXISTS \
+         (SELECT 1 FROM leases WHERE subnet = released.subnet AND address = released.address)";
+    all(conn, sql, (subnet, since), |row| Ok((from_key(row.get(0)?), row.get::<_, Time>(1)?.0)))
+}
+
+pub fn released_among(
+    conn: &Connection,
+    subnet: SubnetId,
+    addresses: &[IpAddr],
+) -> Result<Vec<(IpAddr, Timestamp)>> {
+    let sql = "SELECT at FROM released WHERE subnet = ? AND address = ?";
+    let released = |address: &IpAddr| {
+        let at: Result<Option<Time>> =
+            first(conn, sql, (subnet, to_key(*address)), |row| row.get(0));
+        at.map(|at| at.map(|at| (*address, at.0))).transpose()
+    };
+    addresses.iter().filter_map(released).collect()
+}
+
+pub fn expired(conn: &Connection, until: Time, limit: usize) -> Result<Vec<Reservation>> {
+    let sql = format!(
+        "SELECT {RESERVATION} FROM reservations AS item INDEXED BY reservations_by_end \
+         WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+    );
+    let expired = all(conn, &sql, params![until, limit], rows::reservation)?;
+    expired.into_iter().map(|reservation| with_leases(conn, reservation)).collect()
+}
+
+pub fn subnets_in_space(conn: &Connection, space: &str) -> Result<Vec<Subnet>> {
+    let sql = format!(
+        "SELECT {SUBNET} FROM pools AS owner INDEXED BY pools_by_space \
+         CROSS JOIN subnets AS item ON item.pool = owner.id WHERE owner.address_space = ?"
+    );
+    all(conn, &sql, [space], rows::subnet)
 }
 
 pub fn lease_counts(conn: &Connection, subnets: &[SubnetId]) -> Result<HashMap<SubnetId, u64>> {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
@@ -14,17 +15,23 @@ use crate::domain::event::{Event, Kind, LoggedEvent, Origin, Verb};
 use crate::domain::id::{EventId, LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::Lease;
 use crate::domain::metadata::Metadata;
-use crate::domain::pool::{Pool, State};
+use crate::domain::pool::{Pool, PoolSettings, State};
 use crate::domain::reservation::Reservation;
-use crate::domain::subnet::{Layout, Span, Subnet};
+use crate::domain::strategy::Strategy;
+use crate::domain::subnet::{Layout, Span, Subnet, SubnetSettings};
 use crate::store::change::{Recorded, RequestKey};
+
+/// What a recorded answer has that speaks of several resources.
+pub const NO_REVISION: u64 = 0;
 
 /// The columns that each of the readers below expects, in its order.
 pub const POOL: &str = "item.id, item.name, item.tags, item.metadata, item.deletion_protection, \
-     item.state, item.revision, item.subnets_revision, item.created_at, item.updated_at";
+     item.state, item.revision, item.subnets_revision, item.created_at, item.updated_at, \
+     item.strategy, item.supernets, item.address_space";
 pub const SUBNET: &str = "item.id, item.pool, item.name, item.tags, item.metadata, item.cidr, \
      item.first, item.last, item.gateway, item.excluded, item.deletion_protection, item.state, \
-     item.revision, item.layout_revision, item.created_at, item.updated_at";
+     item.revision, item.layout_revision, item.created_at, item.updated_at, item.strategy, \
+     item.quarantine_seconds, item.quarantine_override, item.allocatable";
 pub const RESERVATION: &str = "item.id, item.pool, item.subnet, item.name, item.tags, \
      item.metadata, item.expires_at, item.revision, item.created_at, item.updated_at";
 pub const LEASE: &str = "item.reservation, item.ordinal, item.subnet, item.address, item.name, \
@@ -44,6 +51,11 @@ pub fn pool(row: &Row<'_>) -> Result<Pool> {
         subnets_revision: columns.next()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
+        settings: PoolSettings {
+            strategy: columns.next()?,
+            supernets: columns.parsed_list()?,
+            address_space: columns.next()?,
+        },
     })
 }
 
@@ -60,6 +72,12 @@ pub fn subnet(row: &Row<'_>) -> Result<Subnet> {
         layout_revision: columns.next()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
+        settings: SubnetSettings {
+            strategy: columns.next()?,
+            quarantine_seconds: columns.next()?,
+            quarantine_override: columns.next()?,
+            allocatable: columns.next()?,
+        },
     })
 }
 
@@ -119,7 +137,7 @@ pub fn answer(row: &Row<'_>) -> Result<Recorded> {
     Ok(Recorded {
         request: RequestKey { key: columns.next()?, fingerprint: columns.next()? },
         location: columns.next()?,
-        revision: columns.next()?,
+        revision: Some(columns.next()?).filter(|revision| *revision != NO_REVISION),
         body: columns.next::<Vec<u8>>()?.into(),
         at: columns.time()?,
     })
@@ -170,8 +188,7 @@ impl<'row> Columns<'row> {
         let gateway: Option<String> = self.next()?;
         let gateway: Option<IpAddr> =
             gateway.map(|text| text.parse()).transpose().map_err(|error| self.malformed(error))?;
-        let excluded = self.list()?.iter().map(|text| text.parse()).collect::<Result<_, _>>();
-        let excluded = excluded.map_err(|error| self.malformed(error))?;
+        let excluded = self.parsed_list()?;
         Layout::new(span, gateway, excluded).map_err(|error| self.malformed(error))
     }
 
@@ -187,6 +204,11 @@ impl<'row> Columns<'row> {
     fn list(&mut self) -> Result<Vec<String>> {
         let Some(text) = self.next::<Option<String>>()? else { return Ok(Vec::new()) };
         serde_json::from_str(&text).map_err(|error| self.malformed(error))
+    }
+
+    fn parsed_list<T: FromStr<Err: Error + Send + Sync + 'static>>(&mut self) -> Result<Vec<T>> {
+        let parsed = self.list()?.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+        parsed.map_err(|error| self.malformed(error))
     }
 
     fn parse_json(&self, text: String) -> Result<Box<RawValue>> {
@@ -262,7 +284,8 @@ macro_rules! code_columns {
 
 code_columns!(State { Live = 0, Deleting = 1 });
 code_columns!(Kind { Pool = 0, Subnet = 1, Reservation = 2, Lease = 3 });
-code_columns!(Verb { Created = 0, Updated = 1, Deleting = 2, Deleted = 3 });
+code_columns!(Verb { Created = 0, Updated = 1, Deleting = 2, Deleted = 3, Expired = 4 });
+code_columns!(Strategy { FirstAvailable = 0, Random = 1, RoundRobin = 2, LongestIdle = 3 });
 
 /// A time as microseconds since the epoch.
 #[derive(Clone, Copy)]

@@ -2,13 +2,16 @@
 //!
 //! Every index costs on every reservation, so each says which question it answers. Ids and
 //! addresses are 16 bytes (`domain::address::to_key`), times are microseconds since the epoch,
-//! revisions integers; `tags`, `metadata`, `excluded`, `data` and `before` are JSON texts. Nothing
-//! that can pass 63 bits is stored as a number.
+//! revisions integers; `tags`, `metadata`, `excluded`, `supernets`, `data` and `before` are JSON
+//! texts. Nothing that can pass 63 bits is stored as a number.
+//!
+//! Since version 2 `events.verb` is 4 for what expired, and `answers.revision` 0 for what has none:
+//! an answer that speaks of several reservations.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What takes a file from the version that is its index to the next. Never changed once released.
-const MIGRATIONS: &[&str] = &[CREATE];
+const MIGRATIONS: &[&str] = &[CREATE, ALLOCATION];
 
 const CREATE: &str = "
 CREATE TABLE pools (
@@ -124,6 +127,36 @@ CREATE TABLE answers (
 ) STRICT;
 -- The oldest, to be forgotten.
 CREATE INDEX answers_by_age ON answers (at);
+";
+
+const ALLOCATION: &str = "
+ALTER TABLE pools ADD COLUMN strategy INTEGER;      -- as `subnets.strategy`
+ALTER TABLE pools ADD COLUMN supernets TEXT;        -- NULL: none
+ALTER TABLE pools ADD COLUMN address_space TEXT;
+-- The other pools whose subnets may not be overlapped.
+CREATE INDEX pools_by_space ON pools (address_space) WHERE address_space IS NOT NULL;
+
+-- NULL: that of the pool; 0 first available, 1 random, 2 round robin, 3 longest idle.
+ALTER TABLE subnets ADD COLUMN strategy INTEGER;
+ALTER TABLE subnets ADD COLUMN quarantine_seconds INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subnets ADD COLUMN quarantine_override INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE subnets ADD COLUMN allocatable INTEGER NOT NULL DEFAULT 1;
+-- The last subnet of a pool that begins at an address or before: the one that can overlap.
+CREATE INDEX subnets_by_place ON subnets (pool, first, last);
+
+-- The reservations that expire, the earliest first.
+CREATE INDEX reservations_by_end ON reservations (expires_at) WHERE expires_at IS NOT NULL;
+
+-- When an address was released last. It stays when the address is leased again, so that this costs
+-- nothing: a row of an address that is leased counts for nothing.
+CREATE TABLE released (
+    subnet BLOB NOT NULL,
+    address BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (subnet, address)
+) STRICT, WITHOUT ROWID;
+-- The oldest, to be forgotten.
+CREATE INDEX released_by_age ON released (at);
 ";
 
 /// The version of a file that this program writes.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use crate::domain::id::EventId;
-use crate::store::change::Batch;
+use crate::store::change::{Batch, Change};
 use crate::store::error::{CommitError, Fault, Refusal};
 
 use super::apply::{Apply, Stop};
@@ -82,15 +82,25 @@ impl Writer {
     fn made(&self, batch: &Batch) -> rusqlite::Result<Vec<bool>> {
         let last = "SELECT id FROM events ORDER BY position DESC LIMIT ?";
         let mut last = self.conn.prepare_cached(last)?;
-        let last = last.query_map([batch.changes.len()], |row| row.get(0))?;
+        let count: usize = batch.changes.iter().map(|change| change.events.len()).sum();
+        let last = last.query_map([count], |row| row.get(0))?;
         let last: HashSet<EventId> = last.collect::<Result<_, _>>()?;
-        Ok(batch.changes.iter().map(|change| last.contains(&change.event.id)).collect())
+        let made = |change: &Change| change.events.iter().all(|event| last.contains(&event.id));
+        Ok(batch.changes.iter().map(made).collect())
     }
 
     /// See [`crate::store::Store::forget_answers`].
     pub fn forget_answers(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
         let forget = "DELETE FROM answers WHERE rowid IN \
              (SELECT rowid FROM answers WHERE at < ? ORDER BY at LIMIT ?)";
+        self.conn.prepare_cached(forget)?.execute(params![Time(before), limit])
+    }
+
+    /// See [`crate::store::Store::forget_released`].
+    pub fn forget_released(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+        let forget = "DELETE FROM released WHERE (subnet, address) IN \
+             (SELECT subnet, address FROM released INDEXED BY released_by_age \
+              WHERE at < ? ORDER BY at LIMIT ?)";
         self.conn.prepare_cached(forget)?.execute(params![Time(before), limit])
     }
 

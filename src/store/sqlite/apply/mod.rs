@@ -1,10 +1,11 @@
-//! One change inside a transaction: its guards, its effect, its event and its recorded answer.
+//! One change inside a transaction: its guards, its effect, its events and its recorded answer.
 //!
 //! A one-address reservation without annotations and key costs three rows and seven b-tree entries;
 //! see the schema for what each is for.
 
 mod pools;
 mod reservations;
+mod spaces;
 mod subnets;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use crate::store::error::Refusal;
 
 use super::insert::{Appended, insert};
 use super::log::LogEnd;
-use super::rows::{self, Time};
+use super::rows::{self, NO_REVISION, Time};
 
 /// Why a change was not applied.
 pub enum Stop {
@@ -100,7 +101,7 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
         if let Some(answer) = &change.answer {
             self.record(answer)?;
         }
-        if !matches!(change.effect, Effect::CreateReservation { .. }) {
+        if !matches!(change.effect, Effect::CreateReservations { .. }) {
             self.insert_gathered()?;
         }
         match &change.effect {
@@ -114,8 +115,8 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
                 self.update_subnet(subnet, *pool_subnets_revision)?;
             }
             Effect::DeleteSubnet { subnet, pool } => self.delete_subnet(*subnet, *pool)?,
-            Effect::CreateReservation { reservation, chosen_under } => {
-                self.create_reservation(reservation, chosen_under)?;
+            Effect::CreateReservations { reservations, chosen_under } => {
+                self.create_reservations(reservations, chosen_under)?;
             }
             Effect::UpdateReservation(reservation) => self.update_reservation(reservation)?,
             Effect::DeleteReservation { id, revision, .. } => {
@@ -128,7 +129,7 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
                 self.delete_leases(*reservation, *reservation_revision, leases)?;
             }
         }
-        self.append(&change.event);
+        change.events.iter().for_each(|event| self.append(event));
         Ok(())
     }
 
@@ -232,7 +233,7 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
                 answer.request.key,
                 answer.request.fingerprint,
                 answer.location,
-                answer.revision,
+                answer.revision.unwrap_or(NO_REVISION),
                 &*answer.body,
                 Time(answer.at),
                 self.answers_since

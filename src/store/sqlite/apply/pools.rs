@@ -17,17 +17,27 @@ impl Apply<'_, '_> {
     }
 
     pub(super) fn update_pool(&self, pool: &Pool) -> Result<(), Stop> {
-        let Pool { id, annotations, .. } = pool;
+        let Pool { id, annotations, settings, .. } = pool;
         let stored = "SELECT name, tags, metadata, revision FROM pools WHERE id = ?";
         let (before, revision) = self.stored(stored, id.as_bytes())?;
         expect_revision(revision + 1, pool.revision)?;
+        let space = settings.address_space.as_deref();
+        if let Some(space) = space
+            && self.address_space(*id)?.as_deref() != Some(space)
+        {
+            self.refuse_overlaps_in(space, *id)?;
+        }
         self.run(
-            "UPDATE pools SET name = ?, tags = ?, metadata = ?, deletion_protection = ?, \
-             state = ?, revision = ?, updated_at = ? WHERE id = ?",
+            "UPDATE pools SET name = ?, tags = ?, metadata = ?, strategy = ?, supernets = ?, \
+             address_space = ?, deletion_protection = ?, state = ?, revision = ?, \
+             updated_at = ? WHERE id = ?",
             params![
                 annotations.name,
                 list(&annotations.tags),
                 metadata(annotations),
+                settings.strategy,
+                list(&settings.supernets),
+                space,
                 pool.deletion_protection,
                 pool.state,
                 pool.revision,

@@ -12,14 +12,18 @@ use crate::store::error::Refusal;
 use crate::store::sqlite::rows::{self, Time, list, metadata};
 
 impl<'batch> Apply<'_, 'batch> {
-    pub(super) fn create_reservation(
+    pub(super) fn create_reservations(
         &mut self,
-        reservation: &'batch Reservation,
+        reservations: &'batch [Reservation],
         chosen_under: &[(SubnetId, u64)],
     ) -> Result<(), Stop> {
         for (subnet, layout_revision) in chosen_under {
             self.subnet_guard(*subnet, *layout_revision)?;
         }
+        reservations.iter().try_for_each(|reservation| self.create_reservation(reservation))
+    }
+
+    fn create_reservation(&mut self, reservation: &'batch Reservation) -> Result<(), Stop> {
         self.reservations.push(reservation);
         self.leases.extend(&reservation.leases);
         self.label(Kind::Reservation, reservation.id.as_bytes(), 0, &reservation.annotations)?;
@@ -55,6 +59,11 @@ impl<'batch> Apply<'_, 'batch> {
         expect_revision(found, revision)?;
         self.run("DELETE FROM reservations WHERE id = ?", [id])?;
         self.unlabel(Kind::Reservation, id.as_bytes(), 0, &before)?;
+        self.run(
+            "INSERT INTO released SELECT subnet, address, ? FROM leases WHERE reservation = ? \
+             ON CONFLICT (subnet, address) DO UPDATE SET at = excluded.at",
+            params![Time(self.log.last_at), id],
+        )?;
         let delete = "DELETE FROM leases WHERE reservation = ? \
              RETURNING name, tags, metadata, ordinal";
         let leases = self.query(delete, [id], |row| Ok((rows::annotations(row)?, row.get(3)?)))?;
@@ -107,6 +116,11 @@ impl<'batch> Apply<'_, 'batch> {
                 self.query(delete, key, |row| Ok((rows::annotations(row)?, row.get(3)?)))?;
             let (before, ordinal) = deleted.first().ok_or(Refusal::Stale)?;
             self.unlabel(Kind::Lease, reservation.as_bytes(), *ordinal, before)?;
+            self.run(
+                "INSERT INTO released VALUES (?, ?, ?) \
+                 ON CONFLICT (subnet, address) DO UPDATE SET at = excluded.at",
+                params![lease.subnet, to_key(lease.address), Time(self.log.last_at)],
+            )?;
         }
         let lives_on = "SELECT 1 FROM leases WHERE reservation = ? LIMIT 1";
         if self.conn.prepare_cached(lives_on)?.exists([reservation])? {

@@ -13,6 +13,9 @@ use crate::store::error::Refusal;
 use crate::store::sqlite::insert::insert;
 use crate::store::sqlite::rows::{self, Columns, Time, cidr, list, metadata};
 
+/// Notes of released addresses that go with their subnet at once.
+const RELEASED_DROPPED_MAX: usize = 1000;
+
 impl Apply<'_, '_> {
     pub(super) fn create_subnet(
         &mut self,
@@ -25,6 +28,7 @@ impl Apply<'_, '_> {
             return Err(Refusal::Deleting.into());
         }
         self.count_subnets_change(subnet.pool, Some(subnets_revision))?;
+        self.refuse_overlap(subnet.pool, subnet.layout.addresses())?;
         expect_fresh(insert(self.conn, &[subnet], self.rows_max)?)?;
         self.label(Kind::Subnet, subnet.id.as_bytes(), 0, &subnet.annotations)
     }
@@ -35,7 +39,7 @@ impl Apply<'_, '_> {
         subnets_revision: Option<u64>,
     ) -> Result<(), Stop> {
         self.subnets.clear();
-        let Subnet { id, annotations, layout, .. } = subnet;
+        let Subnet { id, annotations, layout, settings, .. } = subnet;
         let stored = "SELECT name, tags, metadata, revision FROM subnets WHERE id = ?";
         let (before, revision) = self.stored(stored, id.as_bytes())?;
         expect_revision(revision + 1, subnet.revision)?;
@@ -43,12 +47,13 @@ impl Apply<'_, '_> {
             self.pool_guard(subnet.pool)?;
             self.count_subnets_change(subnet.pool, subnets_revision)?;
         }
-        self.refuse_leases_outside(*id, layout)?;
+        self.refuse_layout(subnet)?;
         let span = layout.addresses();
         self.run(
             "UPDATE subnets SET name = ?, tags = ?, metadata = ?, cidr = ?, first = ?, last = ?, \
-             gateway = ?, excluded = ?, deletion_protection = ?, state = ?, revision = ?, \
-             layout_revision = ?, updated_at = ? WHERE id = ?",
+             gateway = ?, excluded = ?, strategy = ?, quarantine_seconds = ?, \
+             quarantine_override = ?, allocatable = ?, deletion_protection = ?, state = ?, \
+             revision = ?, layout_revision = ?, updated_at = ? WHERE id = ?",
             params![
                 annotations.name,
                 list(&annotations.tags),
@@ -58,6 +63,10 @@ impl Apply<'_, '_> {
                 to_key(span.last()),
                 layout.gateway().map(|gateway| gateway.to_string()),
                 list(layout.excluded()),
+                settings.strategy,
+                settings.quarantine_seconds,
+                settings.quarantine_override,
+                settings.allocatable,
                 subnet.deletion_protection,
                 subnet.state,
                 subnet.revision,
@@ -69,13 +78,24 @@ impl Apply<'_, '_> {
         self.relabel(Kind::Subnet, id.as_bytes(), 0, (&before, annotations))
     }
 
-    /// Leases may only stand where `layout` allows them. Nothing is read when it is the stored one.
-    pub(super) fn refuse_leases_outside(&self, id: SubnetId, layout: &Layout) -> Result<(), Stop> {
+    /// The layout of a subnet may stand in the place of the one that is stored. When it is that one,
+    /// nothing else is read.
+    fn refuse_layout(&self, subnet: &Subnet) -> Result<(), Stop> {
+        let Subnet { id, pool, layout, .. } = subnet;
         let stored = "SELECT cidr, first, last, gateway, excluded FROM subnets WHERE id = ?";
-        let stored = self.query(stored, [id], |row| Columns::of(row).layout())?;
-        if stored.first() == Some(layout) {
+        let stored = self.first(stored, [id], |row| Columns::of(row).layout())?;
+        let stored = stored.ok_or(Refusal::NotFound)?;
+        if stored == *layout {
             return Ok(());
         }
+        if stored.addresses() != layout.addresses() {
+            self.refuse_overlap(*pool, layout.addresses())?;
+        }
+        self.refuse_leases_outside(*id, layout)
+    }
+
+    /// Leases may only stand where `layout` allows them.
+    fn refuse_leases_outside(&self, id: SubnetId, layout: &Layout) -> Result<(), Stop> {
         let span = layout.addresses();
         let (first, last) = (to_key(span.first()), to_key(span.last()));
         let mut outside = self.some_leases(
@@ -114,6 +134,13 @@ impl Apply<'_, '_> {
         for before in self.query(delete, [id], rows::annotations)? {
             self.unlabel(Kind::Subnet, id.as_bytes(), 0, &before)?;
         }
+        // Of a large subnet the rest is forgotten when it is old: nobody asks for it, and a commit
+        // is not held up.
+        self.run(
+            "DELETE FROM released WHERE subnet = ?1 AND address IN \
+             (SELECT address FROM released WHERE subnet = ?1 LIMIT ?2)",
+            params![id, RELEASED_DROPPED_MAX],
+        )?;
         Ok(())
     }
 
