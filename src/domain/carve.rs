@@ -273,7 +273,11 @@ mod tests {
         assert_eq!(carve(&all, &used, Family::Ipv6, 128), Ok(net(&format!("{top}/128"))));
         assert_eq!(carve(&all, &used, Family::Ipv6, 127), Err(Full { largest: Some(128) }));
         let used = ranges(&["8000::/1"]);
-        assert_eq!(carve(&all, &used, Family::Ipv6, 32), Ok(net("0:1::/32")), "the other half is less");
+        assert_eq!(
+            carve(&all, &used, Family::Ipv6, 32),
+            Ok(net("0:1::/32")),
+            "the other half is less"
+        );
         assert_eq!(carve(&nets(&["2000::/3"]), &[], Family::Ipv6, 32), Ok(net("2000::/32")));
     }
 

@@ -148,6 +148,12 @@ impl Bitmap {
         }
     }
 
+    /// The free offsets of `range`, in order.
+    pub fn free_in(&self, range: Range<u128>) -> impl Iterator<Item = u128> {
+        let next = move |from| self.first_free(from).filter(|offset| *offset < range.end);
+        std::iter::successors(next(range.start), move |offset| next(offset + 1))
+    }
+
     fn take_in_page(&mut self, number: u128, bits: Range<u16>) {
         if self.full.end_of_run(number).is_some() {
             return;

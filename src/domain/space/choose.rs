@@ -17,7 +17,8 @@ use super::Space;
 use super::releases::holds;
 use super::wish::{NotPicked, Pick, Picked, Preference, Shape};
 
-/// How often chance may fall on what is taken before the next free address is as good.
+/// How often chance may fall on what is taken before the next free address is as good. When less
+/// than one in so many is free, it is so at once.
 const RANDOM_TRIES: usize = 4;
 
 impl Space {
@@ -181,17 +182,15 @@ impl Space {
     }
 
     fn take_random(&mut self, count: usize, ranges: &[Range<u128>], picked: &mut Picked) {
-        if ranges.is_empty() {
-            return;
-        }
         while picked.addresses.len() < count {
-            let mut from = 0;
-            let hit = (0..RANDOM_TRIES).any(|_| {
-                from = self.random_in(ranges).unwrap_or(from);
-                self.take_into(picked, from)
-            });
-            if hit {
-                continue;
+            let mut from = self.random_in(ranges).unwrap_or(0);
+            if self.free() >= self.taken.len() / RANDOM_TRIES as u128 {
+                for _ in 1..RANDOM_TRIES {
+                    if !self.taken.is_taken(from) {
+                        break;
+                    }
+                    from = self.random_in(ranges).unwrap_or(0);
+                }
             }
             let next = next_free(&self.taken, ranges, from);
             let Some(offset) = next.or_else(|| next_free(&self.taken, ranges, 0)) else { return };
@@ -239,9 +238,23 @@ impl Space {
             self.take_into(picked, offset);
             from = offset + 1;
         }
+        // Of what is left in the ranges all was released before.
+        let is_whole = matches!(ranges, [range] if *range == (0..self.taken.len()));
+        while is_whole && picked.addresses.len() < count {
+            let Some((at, offset)) = self.history.as_mut().and_then(|past| past.released.pop())
+            else {
+                return;
+            };
+            self.taken.take(offset);
+            self.longest_run = None;
+            if let Some(address) = self.addresses.at(offset) {
+                picked.addresses.push(address);
+                picked.rested.push((address, at));
+            }
+        }
         let missing = count - picked.addresses.len();
         let Some(history) = self.history.as_ref().filter(|_| missing > 0) else { return };
-        for (_, offset) in history.released.oldest_in(ranges, missing) {
+        for offset in history.released.oldest_in(ranges, &self.taken, missing) {
             self.take_into(picked, offset);
         }
     }

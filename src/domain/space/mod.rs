@@ -9,6 +9,7 @@
 //! free address that was ever released.
 
 mod choose;
+mod idle;
 mod releases;
 mod wish;
 
@@ -24,6 +25,7 @@ use crate::domain::bitmap::Bitmap;
 use crate::domain::shortage::Room;
 use crate::domain::subnet::Layout;
 
+use idle::Idle;
 use releases::Releases;
 
 pub use wish::{NotPicked, Pick, Picked, Preference, Rest, Shape};
@@ -54,7 +56,7 @@ struct History {
     /// Clear is what is free and was never released.
     used: Bitmap,
     /// What is free and was.
-    released: Releases,
+    released: Idle,
 }
 
 impl Space {
@@ -81,7 +83,7 @@ impl Space {
         let mut taken = Bitmap::new(addresses.size());
         never.iter().for_each(|range| taken.take_range(range.clone()));
         let history =
-            keeps_history.then(|| History { used: taken.clone(), released: Releases::default() });
+            keeps_history.then(|| History { used: taken.clone(), released: Idle::default() });
         let seed = u128::from_be_bytes(to_key(addresses.first())) as u64;
         let mut space = Self {
             addresses,
@@ -140,18 +142,16 @@ impl Space {
     /// then or later.
     pub fn release(&mut self, address: IpAddr, at: Timestamp, now: Timestamp) -> bool {
         let Some(offset) = self.leasable(address) else { return false };
-        let resting_since = self.resting.time_of(offset);
-        if resting_since.is_some_and(|since| at <= since) {
+        if self.resting.time_of(offset).is_some_and(|since| at <= since) {
             return false;
         }
-        if resting_since.is_none() && !self.taken.is_taken(offset) {
+        if self.resting.remove(offset).is_none() && !self.taken.is_taken(offset) {
             let known = self.history.as_ref().and_then(|history| history.released.time_of(offset));
             let tells = self.history.is_some() && known.is_none_or(|known| known < at);
             if !tells && !self.rests(at, now) {
                 return false;
             }
         }
-        self.resting.remove(offset);
         self.set_free(offset);
         self.note_released(offset, at, now);
         true

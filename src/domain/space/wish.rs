@@ -80,7 +80,7 @@ impl Pick<'_> {
             return None;
         }
         let mut left = if self.within.is_empty() {
-            vec![0..addresses.size()]
+            Vec::from([0..addresses.size()])
         } else {
             offsets(self.within, addresses)
         };
