@@ -131,8 +131,20 @@ proptest! {
                     take_and_give_back(&mut bitmap, found, size);
                 }
                 Step::TakeFirst(from) => {
+                    let end = len / 2;
+                    let beyond = bitmap.first_free(from.max(end)).unwrap_or(len);
+                    match bitmap.take_first_free(from..end) {
+                        Ok(at) => {
+                            let first = (from..end).find(|at| !model.contains(at));
+                            prop_assert_eq!(first, Some(at));
+                            prop_assert!(bitmap.is_taken(at) && model.insert(at));
+                        }
+                        Err(at) if from < end => prop_assert!(end <= at && at <= beyond),
+                        Err(at) => prop_assert_eq!(at, from),
+                    }
                     if let Some(at) = bitmap.first_free(from) {
-                        prop_assert!(bitmap.take(at) && model.insert(at));
+                        prop_assert_eq!(bitmap.take_first_free(from..u128::MAX), Ok(at));
+                        model.insert(at);
                     }
                 }
             }
