@@ -12,6 +12,7 @@ words!(
     }
 );
 
+#[expect(clippy::derivable_impls, reason = "the macro has no place to mark a value")]
 impl Default for Strategy {
     fn default() -> Self {
         Self::FirstAvailable

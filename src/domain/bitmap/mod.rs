@@ -4,7 +4,7 @@
 //! while they are partly set: an untouched page costs nothing, a full one is part of a run in the
 //! summary. The summary also answers "the first page with room" without looking at full pages, so
 //! finding a free address costs the same in a full subnet as in an empty one: two ordered-map
-//! lookups and at most 64 words.
+//! lookups and at most 64 words. Runs and aligned blocks are found word by word.
 //!
 //! Memory: 16 bytes for a page of up to six set bits, 528 for a denser one, plus its place in the
 //! map. A /8 costs 2 MiB at most, an empty /64 nothing, a million addresses scattered over a /64

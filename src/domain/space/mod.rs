@@ -265,4 +265,6 @@ impl Space {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::slice;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,8 +34,8 @@ pub enum Shape<'a> {
 /// Which of the free addresses come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preference<'a> {
-    /// Of a run or block, the place where one is looked for first; `LongestIdle` says nothing about
-    /// that, and is the first place.
+    /// Of a run or block, the place where one is looked for first. `LongestIdle` says nothing about
+    /// that, nor about anything when no history is kept, and is then as `FirstAvailable`.
     Strategy(Strategy),
     /// The same key prefers the same address. Nothing is stored for it: the SHA-256 of the key, its
     /// first 128 bits modulo the number of addresses in the subnet, is where the search begins.
@@ -80,7 +81,7 @@ impl Pick<'_> {
             return None;
         }
         let mut left = if self.within.is_empty() {
-            Vec::from([0..addresses.size()])
+            offsets(slice::from_ref(addresses), addresses)
         } else {
             offsets(self.within, addresses)
         };
