@@ -222,7 +222,7 @@ async fn client(world: &World, subnets: &[SubnetId], taken: &Mutex<Vec<Reservati
             2 => Scope::Pool(world.pool),
             place => Scope::Subnet(subnets[place as usize]),
         };
-        match world.reserve(instance, scope, 1 + dice.roll(3)).await {
+        match world.reserve(instance, scope, 1 + dice.roll(3) as usize).await {
             Ok(id) => taken.lock().unwrap().push(id),
             Err(Failure::Exhausted { .. }) => {}
             Err(failure) => panic!("the client notices: {failure:?}"),
@@ -381,7 +381,7 @@ fn both_delete_the_same_while_both_reserve_from_it() {
         let load = async |n: usize| {
             let scope = [Scope::Pool(world.pool), Scope::Subnet(subnets[n % 6])][n / 2 % 2];
             loop {
-                match world.reserve(n % 2, scope, 2 + n as u64 % 300).await {
+                match world.reserve(n % 2, scope, 2 + n % 300).await {
                     Ok(_) | Err(Failure::Exhausted { .. }) => {}
                     Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => return,
                     Err(failure) => panic!("{failure:?}"),
