@@ -17,11 +17,7 @@ impl Space {
 
     /// Adds when addresses were released before the history began; what is taken by now, or was
     /// released again since, is passed over.
-    pub fn add_history(
-        &mut self,
-        mut released: Vec<(IpAddr, Timestamp)>,
-        now: Timestamp,
-    ) {
+    pub fn add_history(&mut self, mut released: Vec<(IpAddr, Timestamp)>, now: Timestamp) {
         // In the order in which they are kept: each then costs the same.
         released.sort_unstable_by_key(|(_, at)| *at);
         for (address, at) in released {

@@ -80,17 +80,11 @@ impl Pick<'_> {
         if self.within.is_empty() && self.except.is_empty() {
             return None;
         }
-<<<<<<< HEAD
-        let whole = [*addresses];
-        let within = if self.within.is_empty() { &whole } else { self.within };
-        let mut left = offsets(within, addresses);
-=======
         let mut left = if self.within.is_empty() {
             offsets(slice::from_ref(addresses), addresses)
         } else {
             offsets(self.within, addresses)
         };
->>>>>>> alloc-space
         let except = offsets(self.except, addresses);
         if !except.is_empty() {
             left = without(&left, &except);
