@@ -1,9 +1,16 @@
-//! How long it takes to find the next free address when hardly any is left.
+//! How long it takes to find the next free address when hardly any is left, a run of addresses in
+//! what is fragmented, and one by each strategy.
 
 use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ipam::domain::bitmap::Bitmap;
+use ipam::domain::space::{Pick, Preference, Rest, Shape, Space};
+use ipam::domain::strategy::Strategy;
+use ipam::domain::subnet::{Layout, Span};
+use jiff::{SignedDuration, Timestamp};
 
 /// The offsets of an IPv4 /8.
 const LEN: u128 = 1 << 24;
@@ -49,5 +56,145 @@ fn next_free(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, next_free);
+/// The offsets of an IPv4 /12.
+const SMALLER_LEN: u128 = 1 << 20;
+
+/// Evenly spread numbers, the same in every run (SplitMix64).
+fn scattered() -> impl Iterator<Item = u64> {
+    (1..).map(|step: u64| {
+        let mut mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    })
+}
+
+/// A /12 of whose addresses so many of a hundred are taken, at random.
+fn fragmented(percent: u64) -> Bitmap {
+    let mut bitmap = Bitmap::new(SMALLER_LEN);
+    (0..SMALLER_LEN).zip(scattered()).filter(|(_, number)| number % 100 < percent).for_each(
+        |(offset, _)| {
+            bitmap.take(offset);
+        },
+    );
+    bitmap
+}
+
+/// The search as it is made first, when nothing is known of the pages, and as it is made again.
+fn runs(criterion: &mut Criterion) {
+    let mut bitmap = fragmented(90);
+    let longest = bitmap.longest_run() as usize;
+    // One more than there is, as good as at the end: it is looked for everywhere.
+    let sizes = [
+        (4, "4"),
+        (longest, "the longest run"),
+        (longest + 1, "one more"),
+        (64, "64"),
+        (4096, "4096"),
+    ];
+    let bitmap = fragmented(90);
+    let mut group = criterion.benchmark_group("run in a 90 % full /12");
+    for (size, name) in sizes {
+        group.bench_function(format!("{name}, first time"), |bencher| {
+            let search = |bitmap: &mut Bitmap| bitmap.first_run(0..SMALLER_LEN, black_box(size));
+            bencher.iter_batched_ref(|| bitmap.clone(), search, BatchSize::LargeInput);
+        });
+        let mut known = bitmap.clone();
+        group.bench_function(format!("{name}, again"), |bencher| {
+            bencher.iter(|| known.first_run(0..SMALLER_LEN, black_box(size)));
+        });
+    }
+    let mut only_last = bitmap.clone();
+    (0..SMALLER_LEN - 8).step_by(4).for_each(|offset| {
+        only_last.take(offset);
+    });
+    (SMALLER_LEN - 8..SMALLER_LEN).for_each(|offset| {
+        only_last.free(offset);
+    });
+    group.bench_function("8 at the very end, first time", |bencher| {
+        let search = |bitmap: &mut Bitmap| bitmap.first_run(0..SMALLER_LEN, black_box(8));
+        bencher.iter_batched_ref(|| only_last.clone(), search, BatchSize::LargeInput);
+    });
+    for bits in [2, 3, 6] {
+        let mut known = bitmap.clone();
+        group.bench_function(format!("block of {}", 1 << bits), |bencher| {
+            bencher.iter(|| known.first_block(0..SMALLER_LEN, black_box(bits), 0));
+        });
+    }
+    group.bench_function("longest run, first time", |bencher| {
+        bencher.iter_batched_ref(|| bitmap.clone(), Bitmap::longest_run, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+/// A /12 of which one address in a hundred is free, at random, and was released some time ago.
+fn nearly_full_space(keeps_history: bool) -> Space {
+    let layout = Layout::new(Span::cidr("10.0.0.0/12".parse().unwrap()).unwrap(), None, Vec::new());
+    let layout = layout.unwrap();
+    let address = |offset: u128| layout.addresses().at(offset).unwrap();
+    let all = || (0..SMALLER_LEN).zip(scattered());
+    let leased = all().filter(|(_, number)| number % 100 < 99).map(|(offset, _)| address(offset));
+    let free = all().filter(|(_, number)| number % 100 == 99).map(|(offset, number)| {
+        (address(offset), Timestamp::from_second((number % 1_000_000) as i64).unwrap())
+    });
+    Space::new(&layout, Rest::default(), leased, free, keeps_history, Timestamp::UNIX_EPOCH)
+}
+
+const STRATEGIES: [(&str, Preference<'_>); 5] = [
+    ("first_available", Preference::Strategy(Strategy::FirstAvailable)),
+    ("random", Preference::Strategy(Strategy::Random)),
+    ("round_robin", Preference::Strategy(Strategy::RoundRobin)),
+    ("longest_idle", Preference::Strategy(Strategy::LongestIdle)),
+    ("affinity", Preference::Affinity("52:54:00:12:34:56")),
+];
+
+/// Picks one address and gives one back that was picked before: what is free is elsewhere each time.
+fn pick_and_release(space: &mut Space, preference: Preference<'_>, now: &mut Timestamp) -> IpAddr {
+    let pick = Pick { shape: Shape::Singles(1), preference, within: &[], except: &[] };
+    *now += SignedDuration::from_micros(1);
+    let address = space.pick(&pick, *now).unwrap().addresses[0];
+    space.release(address, *now, *now);
+    address
+}
+
+fn strategies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one address picked and released in a 99 % full /12");
+    for (name, preference) in STRATEGIES {
+        let mut space = nearly_full_space(name == "longest_idle");
+        let mut now = Timestamp::from_second(2_000_000).unwrap();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| pick_and_release(&mut space, preference, &mut now));
+        });
+    }
+    group.finish();
+    compare_strategies();
+}
+
+/// What each strategy costs beside first_available, by turns, so that both have the same machine.
+fn compare_strategies() {
+    const TURNS: u32 = 200;
+    const PICKS: u32 = 1000;
+    let mut spaces = STRATEGIES.map(|(name, preference)| {
+        (nearly_full_space(name == "longest_idle"), preference, Duration::ZERO)
+    });
+    let mut now = Timestamp::from_second(2_000_000).unwrap();
+    for _ in 0..TURNS {
+        for (space, preference, spent) in &mut spaces {
+            let begun = Instant::now();
+            for _ in 0..PICKS {
+                black_box(pick_and_release(space, *preference, &mut now));
+            }
+            *spent += begun.elapsed();
+        }
+    }
+    let [(_, _, first), ..] = &spaces;
+    for ((name, _), (_, _, spent)) in STRATEGIES.iter().zip(&spaces) {
+        let ratio = spent.as_secs_f64() / first.as_secs_f64();
+        let each = *spent / (TURNS * PICKS);
+        println!("{name:>16}  {each:>10.0?}  {ratio:.2} x first_available");
+    }
+    println!();
+}
+
+criterion_group!(benches, next_free, runs, strategies);
 criterion_main!(benches);

@@ -24,7 +24,9 @@ use super::admission::{Admission, NotAdmitted, Permit};
 use super::count::{Count, Counted};
 use super::failure::Failure;
 use super::following::Following;
-use super::handle::{Learn, Loaded, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage};
+use super::handle::{
+    Learn, Loaded, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage,
+};
 use super::shared::Shared;
 use super::slots::{Resident, Slot, Slots};
 

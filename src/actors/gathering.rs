@@ -10,7 +10,7 @@ use crate::domain::id::SubnetId;
 use crate::domain::invalid::Invalid;
 use crate::domain::part::{Form, by_affinity};
 use crate::domain::pool::State;
-use crate::domain::request::{Choice, Family};
+use crate::domain::request::Choice;
 use crate::domain::shortage::{Room, Shortage};
 use crate::domain::subnet::Subnet;
 use crate::limits::NAMED_SUBNETS_MAX;
@@ -51,14 +51,7 @@ impl Gathering {
     pub fn new(message: Reserve<PoolHandle>) -> Self {
         let parts = Parts::of(&message.order);
         let progress = parts.parts.iter().map(|_| Progress::default()).collect();
-        Self {
-            message,
-            parts,
-            held: Vec::new(),
-            asked: Vec::new(),
-            failed: None,
-            progress,
-        }
+        Self { message, parts, held: Vec::new(), asked: Vec::new(), failed: None, progress }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -216,8 +209,11 @@ impl Gathering {
         for (part, progress) in self.parts.parts.iter().zip(&mut self.progress) {
             let mut found = std::mem::take(&mut progress.found);
             if let Form::Exactly(addresses) = &part.form {
-                let places: HashMap<IpAddr, usize> =
-                    addresses.iter().enumerate().map(|(place, address)| (*address, place)).collect();
+                let places: HashMap<IpAddr, usize> = addresses
+                    .iter()
+                    .enumerate()
+                    .map(|(place, address)| (*address, place))
+                    .collect();
                 found.sort_by_key(|(_, address)| places.get(address).copied());
             }
             if let Some(grant) = grants.get_mut(part.request) {

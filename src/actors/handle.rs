@@ -344,7 +344,8 @@ impl Member {
     pub fn may_be_free(&self, resting: bool) -> u128 {
         let usage = self.usage();
         let may_override = resting && self.record.load().settings.quarantine_override;
-        let rests = if may_override || self.count.load().is_passing() { usage.quarantined } else { 0 };
+        let rests =
+            if may_override || self.count.load().is_passing() { usage.quarantined } else { 0 };
         usage.free() + rests
     }
 }

@@ -29,8 +29,8 @@ use super::failure::Failure;
 use super::flight::Granted;
 use super::gathering::{Gathering, NoPlan};
 use super::handle::{
-    Held, Hold, HoldAnswer, Member, Members, Owed, Parts, PoolHandle, PoolMessage, Refresh, Reserve,
-    Share, StructureChange, SubnetHandle, SubnetMessage, Ticket,
+    Held, Hold, HoldAnswer, Member, Members, Owed, Parts, PoolHandle, PoolMessage, Refresh,
+    Reserve, Share, StructureChange, SubnetHandle, SubnetMessage, Ticket,
 };
 use super::structure;
 

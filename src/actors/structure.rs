@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::domain::address::AddressRange;
-use crate::domain::carve::{CarveRequest, Full, carve};
+use crate::domain::carve::{self, CarveRequest, Full, carve};
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::SubnetId;
 use crate::domain::invalid::Invalid;
@@ -455,7 +455,7 @@ impl Structure<'_> {
     async fn carve_subnet(&self, request: &CarveRequest, ask: &Ask) -> Result<Answer, Failure> {
         for _ in 0..PATCH_ATTEMPTS_MAX {
             let pool = self.pool.record.load_full();
-            request.check(&pool.settings.supernets)?;
+            carve::check(&pool.settings.supernets, request.family, request.prefix_length)?;
             let mut used: Vec<AddressRange> = Vec::new();
             self.pool.members.read(|members| {
                 let records = members.values().map(|member| member.record.load());

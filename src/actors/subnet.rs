@@ -31,8 +31,7 @@ use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
 use super::handle::{
-    Held, HeldShares, Hold, Learn, Loaded, Member, PoolHandle, Reserve, SubnetHandle,
-    SubnetMessage,
+    Held, HeldShares, Hold, Learn, Loaded, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage,
 };
 use super::in_flight::InFlight;
 
@@ -150,7 +149,7 @@ impl SubnetActor {
         let waiting = self.waiting.take().unwrap_or_default();
         match read {
             Ok(released) => {
-                self.space.add_history(released);
+                self.space.add_history(released, self.now());
                 waiting.into_iter().for_each(|message| self.handle(message, context));
             }
             Err(fault) => {
@@ -185,7 +184,7 @@ impl SubnetActor {
                     all.rested.append(&mut picked.rested);
                 }
                 Err(not_picked) => {
-                    self.space.put_back_all(&all, now);
+                    self.space.undo(all, now);
                     let failure = self.failure(&order, &part, not_picked, now);
                     // The client may have gone away.
                     let _ = reply.send(Err(failure));
@@ -281,7 +280,7 @@ impl SubnetActor {
                 Ok(picked) => picked,
                 Err(NotPicked::Short) => Picked::default(),
                 Err(not_picked) => {
-                    self.space.put_back_all(&held, now);
+                    self.space.undo(held, now);
                     let failure = self.failure(&parts.order, part, not_picked, now);
                     return owed.give(Err(failure));
                 }

@@ -7,6 +7,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Data, Payload};
 use bytes::Bytes;
 use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
 
 use crate::actors::ask::Answer;
 use crate::clock::Clock;
@@ -14,8 +15,10 @@ use crate::domain::annotations::Annotations;
 use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::{NewPool, Pool};
+use crate::domain::request::Request;
 use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
-use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet};
+use crate::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
+use crate::store::query::Scope;
 
 use super::reply::Replied;
 use super::reservations::{Incoming, incoming};
@@ -41,22 +44,46 @@ impl Baseline {
         let subnet = NewSubnet {
             annotations: Annotations::default(),
             layout: Layout::new(Span::cidr(network)?, None, Vec::new())?,
+            settings: SubnetSettings::default(),
             deletion_protection: false,
         };
         let subnet = Subnet::new(SubnetId::generate(), pool.id, subnet, now);
         Ok(Self { clock, pool, subnet })
     }
+
+    /// The answer to one request for one address.
+    fn grant(&self, request: Request, now: Timestamp) -> Answer {
+        let (pool, subnet) = (&self.pool, &self.subnet);
+        let id = ReservationId::generate();
+        let reservation =
+            request.granted(id, (pool.id, Some(subnet.id)), [(subnet.id, ADDRESS)], (now, None));
+        let context = Context::new(pool, [subnet]);
+        let resource = to_raw(&ReservationResource::new(&reservation, |_| Some(subnet)));
+        let body = Bytes::from(in_context(&resource, &context));
+        Answer { location: format!("/reservations/{id}"), revision: Some(1), body }
+    }
+
+    /// The answer to a list.
+    fn list(&self, made: &[Answer]) -> Answer {
+        let bodies: Vec<&[u8]> = made.iter().map(|answer| answer.body.as_ref()).collect();
+        let body = [b"{\"reservations\":[", bodies.join(&b',').as_slice(), b"]}"].concat();
+        let location = format!("/subnets/{}/reservations", self.subnet.id);
+        Answer { location, revision: None, body: body.into() }
+    }
 }
 
 /// Answers as `POST /subnets/{id}/reservations` would.
 pub async fn reserve(base: Data<Baseline>, request: HttpRequest, payload: Payload) -> Replied {
-    let Incoming { reply, request, ask: _ } = incoming(&request, payload).await?;
-    let (pool, subnet) = (&base.pool, &base.subnet);
-    let id = ReservationId::generate();
-    let address = [(subnet.id, ADDRESS)];
-    let reservation = request.granted(id, pool.id, Some(subnet.id), address, base.clock.now());
-    let context = Context::new(pool, [subnet]);
-    let resource = to_raw(&ReservationResource::new(&reservation, |_| Some(subnet)));
-    let body = Bytes::from(in_context(&resource, &context));
-    Ok(reply.created(Answer { location: format!("/reservations/{id}"), revision: 1, body }))
+    let scope = Scope::Subnet(base.subnet.id);
+    let Incoming { reply, order, ask: _ } = incoming(&request, payload, scope).await?;
+    let now = base.clock.now();
+    let mut made: Vec<Answer> =
+        order.requests.into_iter().map(|request| base.grant(request, now)).collect();
+    Ok(reply.created(match made.pop() {
+        Some(answer) if !order.is_list => answer,
+        last => {
+            made.extend(last);
+            base.list(&made)
+        }
+    }))
 }

@@ -15,7 +15,6 @@ use serde_json::error::Category;
 use crate::limits::{BODY_BYTES_MAX, PROBLEM_DETAIL_CHARS_MAX};
 
 use super::error::{Code, Problem};
-use super::fields::Object;
 
 /// Reads the whole body.
 ///
@@ -58,20 +57,19 @@ fn broken_off(error: &PayloadError) -> Problem {
     Problem::new(Code::Malformed, format!("the body broke off: {error}"))
 }
 
-/// Understands a body.
+/// Understands a body. A `T` that is written as an object is an [`Object`](super::fields::Object).
 ///
 /// # Errors
 /// 400 when it is not JSON, with the place; 422 when it is, naming the field that is unknown, given
 /// twice, or of the wrong type.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let parsed = serde_json::from_slice(body).map(|Object(value)| value);
-    parsed.map_err(|_| explain::<T>(body))
+    serde_json::from_slice(body).map_err(|_| explain::<T>(body))
 }
 
 /// Finds out why `body` is no `T`.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let error = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
+    let error = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Ok(_) => {
             // The value is whole, so what follows it is at fault.
             let detail = match deserializer.end() {
@@ -121,7 +119,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::value::RawValue;
 
-    use super::super::fields::{Bounded, Given, Patch, ReadOnly};
+    use super::super::fields::{Bounded, Given, Object, Patch, ReadOnly};
     use super::*;
 
     #[derive(Debug, Default, Deserialize)]
@@ -139,8 +137,12 @@ mod tests {
         tags: Patch<Vec<String>>,
     }
 
+    fn parse_outer(body: &[u8]) -> Result<Outer, Problem> {
+        parse(body).map(|Object(outer)| outer)
+    }
+
     fn refused(body: &str) -> (Code, String) {
-        let problem = parse::<Outer>(body.as_bytes()).unwrap_err();
+        let problem = parse_outer(body.as_bytes()).unwrap_err();
         let answer = problem.error_response().into_body().try_into_bytes().unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         (problem.code(), answer["field"].as_str().unwrap_or_default().to_owned())
@@ -181,17 +183,17 @@ mod tests {
     fn what_is_ignored_may_be_anything_and_null_is_given() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let body = format!(r#"{{"id":{deep},"raw":null,"list":[{{"tags":null}}]}}"#);
-        let outer: Outer = parse(body.as_bytes()).unwrap();
+        let outer = parse_outer(body.as_bytes()).unwrap();
         assert_eq!(outer.raw.0.unwrap().get(), "null");
-        assert!(parse::<Outer>(deep.as_bytes()).is_err());
-        assert!(parse::<Outer>(format!(r#"{{"count":{deep}}}"#).as_bytes()).is_err());
-        assert!(parse::<Outer>(b"{\"raw\":\"\xff\"}").is_err());
+        assert!(parse_outer(deep.as_bytes()).is_err());
+        assert!(parse_outer(format!(r#"{{"count":{deep}}}"#).as_bytes()).is_err());
+        assert!(parse_outer(b"{\"raw\":\"\xff\"}").is_err());
     }
 
     #[test]
     fn explanations_are_short() {
         let body = format!(r#"{{"count":"{}"}}"#, "é".repeat(10_000));
-        let detail = parse::<Outer>(body.as_bytes()).unwrap_err().to_string();
+        let detail = parse_outer(body.as_bytes()).unwrap_err().to_string();
         assert_eq!(detail.chars().count(), PROBLEM_DETAIL_CHARS_MAX + 1);
     }
 }

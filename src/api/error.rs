@@ -5,16 +5,20 @@
 //! client reads (`detail`) and what the operator reads (the cause) are kept apart: the cause stays
 //! in `source()` and is logged once, when the answer leaves.
 
+use std::fmt::Display;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::actors::failure::Failure;
 use crate::domain::event::Kind;
-use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::store::error::Fault;
+
+use super::advice;
+use super::members::{Members, Shortfall};
 
 /// The media type of a problem.
 pub const PROBLEM: &str = "application/problem+json";
@@ -55,6 +59,8 @@ codes! {
     MethodNotAllowed     = "method_not_allowed",     405, "The resource has no such method", None;
     NotAcceptable        = "not_acceptable",         406, "No media type suits both sides", None;
     Exhausted            = "exhausted",              409, "Not enough addresses are free", None;
+    AddressTaken         = "address_taken",          409, "An address that was asked for is not free", None;
+    NotAllocatable       = "not_allocatable",        409, "No new reservations are taken", None;
     Overlap              = "overlap",                409, "The addresses belong to another subnet", None;
     Protected            = "protected",              409, "Deletion is protected against", None;
     Deleting             = "deleting",               409, "It is being deleted", None;
@@ -100,41 +106,6 @@ pub struct Problem {
     cause: Option<Fault>,
 }
 
-/// The members of a problem that its code has of its own.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Members {
-    None,
-    /// `path` is that of a field in the body, or the name of a parameter or header.
-    Field {
-        field: String,
-    },
-    Resource {
-        #[serde(serialize_with = "as_word")]
-        kind: Kind,
-        id: String,
-    },
-    Exhausted {
-        requested: usize,
-        free: u128,
-    },
-    Overlap {
-        range: String,
-        subnet: SubnetId,
-    },
-    Occupied {
-        leases: Vec<LeaseId>,
-    },
-    Revision {
-        current: u64,
-    },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
-fn as_word<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.as_str())
-}
-
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), members: Members::None, cause: None }
@@ -144,6 +115,31 @@ impl Problem {
     pub fn with_field(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
         let members = Members::Field { field: field.into() };
         Self { code, detail: detail.into(), members, cause: None }
+    }
+
+    /// A problem with two fields of the body that cannot both be said, or not as they are: a client
+    /// that takes one of them away, the first above all, is past it.
+    pub fn contradiction(fields: [&str; 2], why: impl Display) -> Self {
+        let [field, other] = fields;
+        let detail = format!("{field} and {other}: {why}");
+        let members =
+            Members::Contradiction { field: field.to_owned(), fields: fields.map(str::to_owned) };
+        Self { code: Code::Invalid, detail, members, cause: None }
+    }
+
+    /// The same problem with a body that is an item of a list, at `path`.
+    pub fn within(mut self, path: &str) -> Self {
+        let inside = |field: &mut String| *field = format!("{path}.{field}");
+        match &mut self.members {
+            Members::Field { field } => inside(field),
+            Members::Contradiction { field, fields } => {
+                inside(field);
+                fields.iter_mut().for_each(inside);
+            }
+            _ => return self,
+        }
+        self.detail = format!("{path}.{}", self.detail);
+        self
     }
 
     pub fn code(&self) -> Code {
@@ -165,25 +161,32 @@ impl From<Invalid> for Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        let detail = failure.to_string();
+        let mut detail = failure.to_string();
         let (code, members, cause) = match failure {
-            Failure::NotFound { kind, id } => {
-                (Code::NotFound, Members::Resource { kind, id }, None)
-            }
+            Failure::NotFound { kind, id } => (Code::NotFound, Members::resource(kind, id), None),
             Failure::Invalid(invalid) => return invalid.into(),
-            Failure::Exhausted { requested, free } => {
-                (Code::Exhausted, Members::Exhausted { requested, free }, None)
+            Failure::Exhausted(shortage) => {
+                detail = advice::on_shortage(&shortage);
+                let shortfall = Shortfall::from(*shortage);
+                (Code::Exhausted, Members::Exhausted(Box::new(shortfall)), None)
+            }
+            Failure::AddressTaken { address, rests_until } => {
+                detail = advice::on_taken(address, rests_until);
+                (Code::AddressTaken, Members::AddressTaken { address, rests_until }, None)
+            }
+            Failure::NotAllocatable { id } => {
+                (Code::NotAllocatable, Members::resource(Kind::Subnet, id.to_string()), None)
+            }
+            Failure::NoRoom { family, prefix_length, largest } => {
+                detail = advice::on_no_room(family, prefix_length, largest);
+                (Code::Exhausted, Members::no_room(family, prefix_length, largest), None)
             }
             Failure::Overlap { range, with } => {
                 let members = Members::Overlap { range: range.to_string(), subnet: with };
                 (Code::Overlap, members, None)
             }
-            Failure::Protected { kind, id } => {
-                (Code::Protected, Members::Resource { kind, id }, None)
-            }
-            Failure::Deleting { kind, id } => {
-                (Code::Deleting, Members::Resource { kind, id }, None)
-            }
+            Failure::Protected { kind, id } => (Code::Protected, Members::resource(kind, id), None),
+            Failure::Deleting { kind, id } => (Code::Deleting, Members::resource(kind, id), None),
             Failure::Occupied { leases } => (Code::Occupied, Members::Occupied { leases }, None),
             Failure::TooLarge { .. } => {
                 (Code::TooLarge, Members::Field { field: "metadata".into() }, None)
@@ -259,6 +262,8 @@ mod tests {
     use actix_web::body::MessageBody;
     use serde_json::{Value, json};
 
+    use crate::domain::shortage::{Room, Shortage};
+
     use super::*;
 
     fn body_of(problem: &Problem) -> Value {
@@ -277,17 +282,34 @@ mod tests {
 
     #[test]
     fn a_problem_has_the_members_of_its_case() {
-        let free = 1 << 96;
-        let problem = Problem::from(Failure::Exhausted { requested: 3, free });
+        let total = Room { free: 1 << 96, ..Room::default() };
+        let shortage = Shortage { requested: 3, total, subnets: vec![] };
+        let problem = Problem::from(Failure::Exhausted(Box::new(shortage)));
         let body = problem.error_response().into_body().try_into_bytes().unwrap();
-        let expected = r#"{"type":"urn:problem-type:ipam:exhausted","title":"Not enough addresses are free","status":409,"detail":"3 addresses were asked for and 79228162514264337593543950336 are free","code":"exhausted","requested":3,"free":79228162514264337593543950336}"#;
-        assert_eq!(body, expected.as_bytes());
+        let text = std::str::from_utf8(&body).unwrap();
+        let exact = r#""requested":3,"free":79228162514264337593543950336,"quarantined":0"#;
+        assert!(text.contains(exact), "{text}");
 
         let problem = Problem::from(Invalid::new("leases[0].name", "is too long"));
         let body = body_of(&problem);
         assert_eq!((&body["code"], &body["field"]), (&json!("invalid"), &json!("leases[0].name")));
         let body = body_of(&Problem::new(Code::Malformed, "x"));
         assert_eq!(body.as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_part_of_the_path() {
+        let body = body_of(&Problem::from(Invalid::new("tags[0]", "is empty")).within("[7]"));
+        assert_eq!(
+            (&body["field"], &body["detail"]),
+            (&json!("[7].tags[0]"), &json!("[7].tags[0]: is empty"))
+        );
+        let body = body_of(&Problem::contradiction(["count", "ipv4"], "say one").within("[7]"));
+        assert_eq!(body["field"], "[7].count");
+        assert_eq!(body["fields"], json!(["[7].count", "[7].ipv4"]));
+        assert_eq!(body["detail"], "[7].count and ipv4: say one");
+        let body = body_of(&Problem::new(Code::Invalid, "x").within("[7]"));
+        assert_eq!(body["detail"], "x");
     }
 
     #[test]

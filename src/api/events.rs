@@ -20,7 +20,7 @@ pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
         pool: query.take("pool", "the id of a pool")?,
         subnet: query.take("subnet", "the id of a subnet")?,
         kind: query.take("kind", "one of pool, subnet, reservation, lease")?,
-        verb: query.take("verb", "one of created, updated, deleting, deleted")?,
+        verb: query.take("verb", "one of created, updated, deleting, deleted, expired")?,
         since: query.take("since", time)?,
         until: query.take("until", time)?,
     };

@@ -6,23 +6,29 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::domain::address::{AddressRange, parse_network};
 use crate::domain::annotations::{Annotations, AnnotationsPatch};
 use crate::domain::invalid::Invalid;
 use crate::domain::metadata::Metadata;
+use crate::domain::request::Family;
+use crate::domain::strategy::Strategy;
 use crate::limits::TAGS_MAX;
 
 /// Absent, or a value. `null` is a value only when it is a `T`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Given<T>(pub Option<T>);
 
 /// Absent, `null`, or a value, as JSON Merge Patch tells them apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Patch<T>(pub Option<Option<T>>);
 
 /// Of the resource, but not for the client to say: any value is taken and ignored.
@@ -33,10 +39,40 @@ pub struct ReadOnly;
 #[derive(Clone, Debug)]
 pub struct Bounded<T, const MAX: usize>(pub Vec<T>);
 
+/// A value that is written as text, such as an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+/// What [`Text`] can hold.
+pub trait Written: Sized {
+    /// # Errors
+    /// What the text is not, for one who can correct it.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
 impl<T> Patch<T> {
     /// Where `null` says no more than absence.
     pub fn value(self) -> Option<T> {
         self.0.flatten()
+    }
+
+    /// Whether it has a value.
+    pub fn is_said(&self) -> bool {
+        matches!(self.0, Some(Some(_)))
+    }
+}
+
+impl<T> Patch<Text<T>> {
+    /// What was written.
+    pub fn read(self) -> Option<Option<T>> {
+        self.0.map(|given| given.map(|Text(value)| value))
+    }
+}
+
+impl<T, const MAX: usize> Bounded<Text<T>, MAX> {
+    /// What was written.
+    pub fn read(self) -> Vec<T> {
+        self.0.into_iter().map(|Text(value)| value).collect()
     }
 }
 
@@ -67,6 +103,65 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 impl<'de> Deserialize<'de> for ReadOnly {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Written for IpAddr {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "is not an IPv4 or IPv6 address".into())
+    }
+}
+
+impl Written for IpNet {
+    fn read(text: &str) -> Result<Self, String> {
+        parse_network(text).ok_or_else(|| "is not a network such as 10.0.0.0/24".into())
+    }
+}
+
+impl Written for AddressRange {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("{error}"))
+    }
+}
+
+impl Written for Timestamp {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "is not a time such as 2026-01-31T12:00:00Z".into())
+    }
+}
+
+impl Written for Strategy {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| {
+            let words: Vec<_> = Self::ALL.iter().map(|word| word.as_str()).collect();
+            format!("is not one of {}", words.join(", "))
+        })
+    }
+}
+
+impl Written for Family {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("is neither {} nor {}", Self::Ipv4, Self::Ipv6))
+    }
+}
+
+impl<'de, T: Written> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: Written> Visitor<'_> for TextVisitor<T> {
+    type Value = Text<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        T::read(text).map(Text).map_err(E::custom)
     }
 }
 
@@ -150,14 +245,14 @@ pub fn annotations_patch(
     AnnotationsPatch { name: name.0, tags, metadata: metadata.0 }
 }
 
-/// `deletion_protection` of something new.
+/// A yes or no of something new; `default` when it is not said.
 ///
 /// # Errors
-/// [`Invalid`] when it is null, which says neither yes nor no.
-pub fn new_protection(protection: Patch<bool>) -> Result<bool, Invalid> {
-    match protection.0 {
-        Some(None) => Err(Invalid::new("deletion_protection", "is null; give true or false")),
-        Some(Some(protection)) => Ok(protection),
-        None => Ok(false),
+/// [`Invalid`] when it is null, which says neither.
+pub fn new_flag(field: &str, flag: Patch<bool>, default: bool) -> Result<bool, Invalid> {
+    match flag.0 {
+        Some(None) => Err(Invalid::new(field, "is null; give true or false")),
+        Some(Some(flag)) => Ok(flag),
+        None => Ok(default),
     }
 }

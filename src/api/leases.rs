@@ -12,8 +12,8 @@ use super::door::Service;
 use super::fields::{Given, Patch, ReadOnly, Tags, annotations_patch};
 use super::media_type::Content;
 use super::query::{self, Query};
-use super::reply::{Replied, Reply};
-use super::request::{Asked, id, read};
+use super::reply::{Replied, Reply, deleted};
+use super::request::{Asked, ask, id, read};
 
 /// What can be changed of a lease. What else was read of one may be sent along, and is ignored.
 #[derive(Default, Deserialize)]
@@ -77,4 +77,11 @@ pub async fn patch(ipam: Service, request: HttpRequest, payload: Payload) -> Rep
         read::<LeasePatchBody>(&request, payload, Content::Lease).await?;
     let reply = Reply::new(&request, Content::Lease, format)?;
     Ok(reply.changed(ipam.patch_lease(lease, body.into_patch(), ask).await?))
+}
+
+/// Gives one address back; the last one ends the reservation.
+pub async fn delete(ipam: Service, request: HttpRequest) -> Replied {
+    query::none(&request)?;
+    ipam.delete_lease(id(&request)?, ask(&request)?).await?;
+    Ok(deleted("/leases"))
 }

@@ -8,10 +8,12 @@ pub mod door;
 pub mod error;
 pub mod media_type;
 
+mod advice;
 mod body;
 mod etag;
 mod fields;
 mod idempotency;
+mod members;
 mod observe;
 mod page;
 mod query;
@@ -70,7 +72,8 @@ const TABLE: &[(&str, &[(Method, Handler)])] = &[
     ("/reservations/{id}/leases",  &[(Method::GET,    || to(leases::list_of_reservation))]),
     ("/leases",                    &[(Method::GET,    || to(leases::search))]),
     ("/leases/{id}",               &[(Method::GET,    || to(leases::show)),
-                                     (Method::PATCH,  || to(leases::patch))]),
+                                     (Method::PATCH,  || to(leases::patch)),
+                                     (Method::DELETE, || to(leases::delete))]),
     ("/pools",                     &[(Method::GET,    || to(pools::list)),
                                      (Method::POST,   || to(pools::create))]),
     ("/pools/{id}",                &[(Method::GET,    || to(pools::show)),

@@ -2,29 +2,29 @@
 //! from their tables. A test holds it against the table of routes and against the committed
 //! `deploy/openapi.json`, so that a change of the API is seen in a review.
 
-use std::collections::BTreeSet;
+mod components;
+mod examples;
+
 use std::sync::{Arc, LazyLock};
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
-use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
 };
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::schema::{Components, ComponentsBuilder, Object, Type};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr,
-    Required, Response, ResponseBuilder, Schema,
+    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, Required,
+    Response, ResponseBuilder,
 };
-use utoipa::{PartialSchema, ToSchema};
 
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 
-use super::error::{Code, PROBLEM, Problem};
+use super::error::{Code, Problem};
 use super::media_type::{Content, Format, JSON, MERGE_PATCH};
-use super::schema;
+use components::{components, of_shape, problem_name};
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
 
@@ -62,6 +62,8 @@ enum Does {
     List(Content, &'static [Filter]),
     /// Makes one, from the request shape named.
     Create(Content, &'static str),
+    /// Makes a reservation or a list of them, or only says what it would make.
+    Reserve,
     Show(Content),
     /// Changes one, by the request shape named.
     Patch(Content, &'static str),
@@ -92,7 +94,7 @@ const OF_EVENTS: &[Filter] = &[
     ("pool", "In that pool, by its id."),
     ("subnet", "In that subnet, by its id."),
     ("kind", "About a `pool`, `subnet`, `reservation` or `lease`."),
-    ("verb", "That are `created`, `updated`, `deleting` or `deleted`."),
+    ("verb", "That are `created`, `updated`, `deleting`, `deleted` or `expired`."),
     ("since", "From that time on (RFC 3339)."),
     ("until", "Before that time (RFC 3339)."),
 ];
@@ -100,7 +102,7 @@ const OF_EVENTS: &[Filter] = &[
 #[rustfmt::skip]
 const OPERATIONS: &[(HttpMethod, &str, &str, &str, Does)] = {
     use Content as C;
-    use Does::{Create, Delete, List, Patch, Show, Tell};
+    use Does::{Create, Delete, List, Patch, Reserve, Show, Tell};
     use HttpMethod as M;
     &[
         (M::Get,    "/pools", "listPools", "List pools", List(C::Pools, &[])),
@@ -109,21 +111,22 @@ const OPERATIONS: &[(HttpMethod, &str, &str, &str, Does)] = {
         (M::Patch,  "/pools/{id}", "patchPool", "Change a pool", Patch(C::Pool, "PoolRequest")),
         (M::Delete, "/pools/{id}", "deletePool", "Delete a pool with all that is in it", Delete),
         (M::Get,    "/pools/{id}/subnets", "listSubnets", "List the subnets of a pool", List(C::Subnets, &[])),
-        (M::Post,   "/pools/{id}/subnets", "createSubnet", "Add a subnet to a pool", Create(C::Subnet, "SubnetRequest")),
+        (M::Post,   "/pools/{id}/subnets", "createSubnet", "Add a subnet to a pool, of these addresses or carved out of its supernets", Create(C::Subnet, "NewSubnetRequest")),
         (M::Get,    "/subnets/{id}", "showSubnet", "Read a subnet", Show(C::Subnet)),
         (M::Patch,  "/subnets/{id}", "patchSubnet", "Change a subnet", Patch(C::Subnet, "SubnetRequest")),
         (M::Delete, "/subnets/{id}", "deleteSubnet", "Delete a subnet with all that is in it", Delete),
         (M::Get,    "/pools/{id}/reservations", "listReservationsOfPool", "List the reservations of a pool", List(C::Reservations, &[])),
-        (M::Post,   "/pools/{id}/reservations", "reserveInPool", "Reserve addresses of a pool", Create(C::Reservation, "ReservationRequest")),
+        (M::Post,   "/pools/{id}/reservations", "reserveInPool", "Reserve addresses of a pool", Reserve),
         (M::Get,    "/subnets/{id}/reservations", "listReservationsOfSubnet", "List the reservations with an address of a subnet", List(C::Reservations, &[])),
-        (M::Post,   "/subnets/{id}/reservations", "reserveInSubnet", "Reserve addresses of a subnet", Create(C::Reservation, "ReservationRequest")),
+        (M::Post,   "/subnets/{id}/reservations", "reserveInSubnet", "Reserve addresses of a subnet", Reserve),
         (M::Get,    "/reservations/{id}", "showReservation", "Read a reservation", Show(C::Reservation)),
-        (M::Patch,  "/reservations/{id}", "patchReservation", "Change a reservation", Patch(C::Reservation, "ReservationPatch")),
+        (M::Patch,  "/reservations/{id}", "patchReservation", "Change a reservation, or renew it", Patch(C::Reservation, "ReservationPatch")),
         (M::Delete, "/reservations/{id}", "deleteReservation", "Give all addresses of a reservation back", Delete),
         (M::Get,    "/reservations/{id}/leases", "listLeases", "List the leases of a reservation", List(C::Leases, &[])),
         (M::Get,    "/leases", "searchLeases", "Find leases", List(C::Leases, OF_LEASES)),
         (M::Get,    "/leases/{id}", "showLease", "Read a lease", Show(C::Lease)),
         (M::Patch,  "/leases/{id}", "patchLease", "Change name, tags and metadata of a lease", Patch(C::Lease, "LeasePatch")),
+        (M::Delete, "/leases/{id}", "deleteLease", "Give one address back; the last one ends the reservation", Delete),
         (M::Get,    "/events", "listEvents", "Read the audit trail", List(C::Events, OF_EVENTS)),
         (M::Get,    "/health/live", "live", "Whether the process lives", Tell(200, JSON, Some("Health"))),
         (M::Get,    "/health/ready", "ready", "Whether requests can be served", Tell(200, JSON, Some("Health"))),
@@ -174,8 +177,10 @@ fn operation(path: &str, id: &str, summary: &str, does: &Does) -> Operation {
     for parameter in parameters(does) {
         operation = operation.parameter(parameter);
     }
-    let (status, answer) = answer(does);
-    operation = operation.request_body(body(does)).response(status.to_string(), answer);
+    operation = operation.request_body(body(does));
+    for (status, answer) in answers(does) {
+        operation = operation.response(status.to_string(), answer);
+    }
     for &status in problems(does, named == Some("id")) {
         let name = problem_name(status);
         operation = operation.response(status.to_string(), Ref::from_response_name(name));
@@ -211,7 +216,7 @@ fn parameters(does: &Does) -> Vec<Parameter> {
             parameters.extend(filters.iter().chain(labels).map(|(name, what)| query(name, what)));
             parameters
         }
-        Does::Create(..) => vec![header(
+        Does::Create(..) | Does::Reserve => vec![header(
             "Idempotency-Key",
             &format!(
                 "1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters. A request that comes \
@@ -227,46 +232,64 @@ fn parameters(does: &Does) -> Vec<Parameter> {
 
 fn body(does: &Does) -> Option<RequestBody> {
     let (content, shape, merge) = match does {
-        Does::Create(content, shape) => (content, shape, None),
-        Does::Patch(content, shape) => (content, shape, Some(MERGE_PATCH)),
+        Does::Create(content, shape) => (*content, *shape, None),
+        Does::Reserve => (Content::Reservation, "ReservationOrder", None),
+        Does::Patch(content, shape) => (*content, *shape, Some(MERGE_PATCH)),
         _ => return None,
     };
     let types = [JSON].into_iter().chain(merge).chain([content.media_type(Format::Vendor)]);
     let body = types.fold(RequestBodyBuilder::new(), |body, media_type| {
-        body.content(media_type, of_shape(shape))
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(shape)));
+        // Once: they are the same in every type.
+        let examples = if media_type == JSON { examples::of(shape) } else { Vec::new() };
+        body.content(media_type, content.examples_from_iter(examples).build())
     });
     Some(body.required(Some(Required::True)).build())
 }
 
-fn of_shape(shape: &str) -> utoipa::openapi::Content {
-    ContentBuilder::new().schema(Some(Ref::from_schema_name(shape))).build()
-}
-
-/// The answer to a request that went well.
-fn answer(does: &Does) -> (u16, Response) {
+/// The answers to a request that went well.
+fn answers(does: &Does) -> Vec<(u16, Response)> {
     let (status, description, content, headers) = match does {
         Does::List(content, _) => (200, "A page", content, &["Link"][..]),
         Does::Create(content, _) => (201, "It is made", content, &["ETag", "Location"][..]),
         Does::Show(content) => (200, "It is found", content, &["ETag"][..]),
         Does::Patch(content, _) => (200, "It is changed", content, &["ETag", "Location"][..]),
+        Does::Reserve => return answers_of_reserve(),
         Does::Delete => {
             let response = ResponseBuilder::new().description("It is gone");
-            return (204, with_headers(response, &["Location"]).build());
+            return vec![(204, with_headers(response, &["Location"]).build())];
         }
         Does::Tell(status, media_type, shape) => {
             let content = shape.map_or_else(|| ContentBuilder::new().build(), of_shape);
             let response = ResponseBuilder::new().description("It answers");
-            return (*status, response.content(*media_type, content).build());
+            return vec![(*status, response.content(*media_type, content).build())];
         }
     };
     let mut types = vec![content.media_type(Format::Json), content.media_type(Format::Vendor)];
     types.dedup();
-    let response = types
-        .into_iter()
-        .fold(ResponseBuilder::new().description(description), |response, media_type| {
-            response.content(media_type, of_shape(&format!("{content:?}")))
-        });
-    (status, with_headers(response, headers).build())
+    let shape = format!("{content:?}");
+    let contents: Vec<_> = types.into_iter().map(|of_type| (of_type, shape.as_str())).collect();
+    vec![(status, response(description, &contents, headers))]
+}
+
+/// One reservation, or a list of them; or of a dry run, what they would be.
+fn answers_of_reserve() -> Vec<(u16, Response)> {
+    let one = Content::Reservation.media_type(Format::Vendor);
+    let list = Content::Reservations.media_type(Format::Vendor);
+    let proposed = [(JSON, "Proposed"), (one, "Proposal"), (list, "ProposalList")];
+    let made = [(JSON, "Reserved"), (one, "Reservation"), (list, "ReservationList")];
+    vec![
+        (200, response("A dry run: what would be reserved", &proposed, &[])),
+        (201, response("It is reserved; a list has no `ETag`", &made, &["ETag", "Location"])),
+    ]
+}
+
+fn response(description: &str, contents: &[(&str, &str)], headers: &[&str]) -> Response {
+    let response = ResponseBuilder::new().description(description);
+    let response = contents.iter().fold(response, |response, (media_type, shape)| {
+        response.content(*media_type, of_shape(shape))
+    });
+    with_headers(response, headers).build()
 }
 
 fn with_headers(response: ResponseBuilder, names: &[&str]) -> ResponseBuilder {
@@ -274,7 +297,7 @@ fn with_headers(response: ResponseBuilder, names: &[&str]) -> ResponseBuilder {
         let description = match *name {
             "ETag" => "The revision of the resource, for `If-Match`.",
             "Link" => "The next page (`rel=\"next\"`), when there is one.",
-            _ => "The path of the resource; of a deletion, that of the collection.",
+            _ => "The path of the resource; of a deletion or a list, that of the collection.",
         };
         let header = HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
@@ -288,8 +311,8 @@ fn problems(does: &Does, names_one: bool) -> &'static [u16] {
     match does {
         Does::List(..) if names_one => &[404, 406, 422, 503],
         Does::List(..) => &[406, 422, 503],
-        Does::Create(..) if names_one => &[400, 404, 406, 409, 413, 415, 422, 503],
-        Does::Create(..) => &[400, 406, 409, 413, 415, 422, 503],
+        Does::Create(..) | Does::Reserve if names_one => &[400, 404, 406, 409, 413, 415, 422, 503],
+        Does::Create(..) | Does::Reserve => &[400, 406, 409, 413, 415, 422, 503],
         Does::Show(_) => &[404, 406, 422, 503],
         Does::Patch(..) => &[400, 404, 406, 409, 412, 413, 415, 422, 503],
         Does::Delete => &[400, 404, 409, 412, 422, 503],
@@ -298,58 +321,12 @@ fn problems(does: &Does, names_one: bool) -> &'static [u16] {
     }
 }
 
-fn problem_name(status: u16) -> String {
-    format!("Problem{status}")
-}
-
-fn components() -> Components {
-    let mut shapes = Vec::new();
-    add::<schema::Pools>(&mut shapes);
-    add::<schema::Subnets>(&mut shapes);
-    add::<schema::Reservations>(&mut shapes);
-    add::<schema::ReservationRequest>(&mut shapes);
-    add::<schema::Leases>(&mut shapes);
-    add::<schema::Events>(&mut shapes);
-    add::<schema::Health>(&mut shapes);
-    add::<schema::Problem>(&mut shapes);
-    shapes.push(("PoolRequest".into(), writable(&schema::Pool::schema())));
-    shapes.push(("SubnetRequest".into(), writable(&schema::Subnet::schema())));
-    shapes.push(("ReservationPatch".into(), writable(&schema::Reservation::schema())));
-    shapes.push(("LeasePatch".into(), writable(&schema::Lease::schema())));
-
-    let statuses: BTreeSet<u16> = Code::ALL.iter().map(|code| code.status().as_u16()).collect();
-    let components = statuses.into_iter().fold(ComponentsBuilder::new(), |components, status| {
-        let codes = Code::ALL.iter().filter(|code| code.status().as_u16() == status);
-        let lines: Vec<_> =
-            codes.map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();
-        let response = ResponseBuilder::new()
-            .description(lines.join("; "))
-            .content(PROBLEM, of_shape("Problem"));
-        components.response(problem_name(status), response.build())
-    });
-    components.schemas_from_iter(shapes).build()
-}
-
-fn add<T: ToSchema>(shapes: &mut Vec<(String, RefOr<Schema>)>) {
-    shapes.push((T::name().into(), T::schema()));
-    T::schemas(shapes);
-}
-
-/// What a request may say of a resource: its shape without what is read-only, nothing required.
-fn writable(resource: &RefOr<Schema>) -> RefOr<Schema> {
-    let mut shape = serde_json::to_value(resource).unwrap_or_default();
-    if let Some(shape) = shape.as_object_mut() {
-        shape.remove("required");
-        if let Some(Value::Object(properties)) = shape.get_mut("properties") {
-            properties.retain(|_, property| property.get("readOnly") != Some(&Value::Bool(true)));
-        }
-    }
-    serde_json::from_value(shape).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
+
+    use serde_json::Value;
 
     use super::*;
 

@@ -2,15 +2,18 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::Payload;
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::invalid::Invalid;
-use crate::domain::pool::{NewPool, PoolPatch};
+use crate::domain::pool::{NewPool, PoolPatch, PoolSettings, PoolSettingsPatch};
+use crate::domain::strategy::Strategy;
+use crate::limits::SUPERNETS_MAX;
 
 use super::door::Service;
 use super::fields::{
-    Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,
+    Bounded, Given, Patch, ReadOnly, Tags, Text, annotations_patch, new_annotations, new_flag,
 };
 use super::media_type::Content;
 use super::query::{self, Query};
@@ -25,6 +28,12 @@ pub struct PoolBody {
     tags: Patch<Tags>,
     /// Any JSON. It is kept as given; a patch merges into it.
     metadata: Given<Box<RawValue>>,
+    /// By which addresses are chosen in subnets that have none of their own.
+    strategy: Patch<Text<Strategy>>,
+    /// The networks that subnets are carved out of.
+    supernets: Patch<Bounded<Text<IpNet>, SUPERNETS_MAX>>,
+    /// Subnets of pools that share one do not overlap.
+    address_space: Patch<String>,
     /// While set, the pool cannot be deleted.
     deletion_protection: Patch<bool>,
     id: ReadOnly,
@@ -35,16 +44,25 @@ pub struct PoolBody {
 }
 
 impl PoolBody {
-    fn into_new(self) -> Result<NewPool, Invalid> {
+    pub fn into_new(self) -> Result<NewPool, Invalid> {
+        let annotations = new_annotations(self.name, self.tags, self.metadata)?;
+        let supernets = self.supernets.value().map(Bounded::read).unwrap_or_default();
+        let strategy = self.strategy.read().flatten();
         Ok(NewPool {
-            annotations: new_annotations(self.name, self.tags, self.metadata)?,
-            deletion_protection: new_protection(self.deletion_protection)?,
+            annotations,
+            settings: PoolSettings::new(strategy, supernets, self.address_space.value())?,
+            deletion_protection: new_flag("deletion_protection", self.deletion_protection, false)?,
         })
     }
 
     fn into_patch(self) -> PoolPatch {
         PoolPatch {
             annotations: annotations_patch(self.name, self.tags, self.metadata),
+            settings: PoolSettingsPatch {
+                strategy: self.strategy.read(),
+                supernets: self.supernets.0.map(|given| given.map(Bounded::read)),
+                address_space: self.address_space.0,
+            },
             deletion_protection: self.deletion_protection.0,
         }
     }

@@ -33,9 +33,14 @@ impl<'a> Reply<'a> {
         Ok(Self { request, content, content_type })
     }
 
-    /// 201 with the new resource.
+    /// 201 with the new resource, or with all of them.
     pub fn created(self, answer: Answer) -> HttpResponse {
         self.changed_with(StatusCode::CREATED, answer)
+    }
+
+    /// 200 with what would be made. It is nowhere, and has no revision.
+    pub fn proposed(self, answer: Answer) -> HttpResponse {
+        self.build(StatusCode::OK).body(answer.body)
     }
 
     /// 200 with the resource after the change.
@@ -62,9 +67,11 @@ impl<'a> Reply<'a> {
         response.insert_header((LOCATION, answer.location)).body(answer.body)
     }
 
-    fn resource(&self, status: StatusCode, revision: u64) -> HttpResponseBuilder {
+    fn resource(&self, status: StatusCode, revision: Option<u64>) -> HttpResponseBuilder {
         let mut response = self.build(status);
-        response.insert_header((ETAG, etag::of(revision)));
+        if let Some(revision) = revision {
+            response.insert_header((ETAG, etag::of(revision)));
+        }
         response
     }
 

@@ -15,6 +15,7 @@ use crate::domain::event::{Kind, Origin};
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 
 use super::error::Problem;
+use super::fields::Object;
 use super::media_type::{self, Content, Format, Purpose};
 use super::{body, etag, idempotency};
 
@@ -56,11 +57,25 @@ pub struct Asked<T> {
     pub ask: Ask,
 }
 
-/// Reads a request that creates or patches a `content`.
+/// Reads a request that creates or patches a `content`, which its body describes as an object.
+///
+/// # Errors
+/// As [`read_any`].
+pub async fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+    content: Content,
+) -> Result<Asked<T>, Problem> {
+    let Asked { body: Object(body), format, ask } = read_any(request, payload, content).await?;
+    Ok(Asked { body, format, ask })
+}
+
+/// Reads a request that creates or patches a `content`, with a body of whatever form a `T` is
+/// written in.
 ///
 /// # Errors
 /// 415, 413, 400 or 422 for the body, 400 for `If-Match` and `Idempotency-Key`.
-pub async fn read<T: DeserializeOwned>(
+pub async fn read_any<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
     content: Content,

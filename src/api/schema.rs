@@ -2,6 +2,9 @@
 //! never filled: what answers look like is decided in `domain::resource`, what requests may hold
 //! in the modules beside this one, and the tests below hold the three together.
 
+pub mod problem;
+pub mod reserve;
+
 use utoipa::ToSchema;
 
 /// Name, tags and metadata are the owner's own: the service reads no meaning into them.
@@ -17,6 +20,16 @@ pub struct Pool {
     /// Any JSON. It is kept as given, and a patch is merged into it.
     #[schema(required, example = json!({"owner": "infra"}))]
     metadata: serde_json::Value,
+    /// By which addresses are chosen in subnets that have none of their own; null for
+    /// `first_available`.
+    #[schema(required)]
+    strategy: Option<Strategy>,
+    /// Networks of both families that new subnets are carved out of, in this order. No two overlap.
+    #[schema(required, nullable, max_items = 64, example = json!(["10.16.0.0/12", "2001:db8::/48"]))]
+    supernets: Vec<String>,
+    /// Subnets of pools that share one do not overlap. In none, only those of this pool.
+    #[schema(required, max_length = 256, example = "site-fra")]
+    address_space: Option<String>,
     /// While set, the pool cannot be deleted.
     #[schema(required, default = false)]
     deletion_protection: bool,
@@ -31,7 +44,8 @@ pub struct Pool {
     updated_at: String,
 }
 
-/// Addresses, given as `cidr` or as `start` and `end`, of which no other subnet of the pool has any.
+/// Addresses, given as `cidr` or as `start` and `end`, of which no other subnet of the pool has any,
+/// nor of another pool in the same address space.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes")]
 pub struct Subnet {
@@ -63,6 +77,18 @@ pub struct Subnet {
     /// What is never leased: addresses, ranges, networks.
     #[schema(required, nullable, max_items = 1024, example = json!(["10.17.0.2-10.17.0.9"]))]
     excluded: Vec<String>,
+    /// By which addresses are chosen; null for that of the pool.
+    #[schema(required)]
+    strategy: Option<Strategy>,
+    /// How long an address rests when its lease has ended, before it can be leased again.
+    #[schema(required, nullable, default = 0, maximum = 31622400, example = 3600)]
+    quarantine_seconds: u32,
+    /// Whether an address that rests may be leased when nothing else is free.
+    #[schema(required, nullable, default = false)]
+    quarantine_override: bool,
+    /// Whether new reservations are taken; those that are there stay.
+    #[schema(required, nullable, default = true)]
+    allocatable: bool,
     /// While set, the subnet cannot be deleted.
     #[schema(required, default = false)]
     deletion_protection: bool,
@@ -75,6 +101,40 @@ pub struct Subnet {
     created_at: String,
     #[schema(read_only, required, format = DateTime)]
     updated_at: String,
+}
+
+/// By which policy addresses are chosen among those that are free: the lowest; any; the next after
+/// the one before; never used ones, then the one that was released longest ago.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+#[schema(rename_all = "snake_case")]
+pub enum Strategy {
+    FirstAvailable,
+    Random,
+    RoundRobin,
+    LongestIdle,
+}
+
+/// An address family.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+#[schema(rename_all = "lowercase")]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+/// What a new subnet may say instead of its addresses: then it is carved out of the supernets of
+/// the pool, the smallest free piece that it fits in.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Carve {
+    /// The size of the network, instead of `cidr`, `start`, `end`, `gateway` and `excluded`.
+    #[schema(required = false, nullable, minimum = 8, maximum = 128, example = 26)]
+    prefix_length: u8,
+    /// Of that network; it need not be said when `prefix_length` is above 32.
+    #[schema(required = false, inline)]
+    family: Option<Family>,
 }
 
 /// Addresses that were asked for together and are held together.
@@ -96,7 +156,8 @@ pub struct Reservation {
     /// Any JSON. It is kept as given, and a patch is merged into it.
     #[schema(required, example = json!({"serial": "CZ1234"}))]
     metadata: serde_json::Value,
-    #[schema(read_only, required, format = DateTime)]
+    /// When it ends by itself and its addresses are freed; null for never.
+    #[schema(required, format = DateTime)]
     expires_at: Option<String>,
     #[schema(read_only, required)]
     leases: Vec<Lease>,
@@ -106,39 +167,6 @@ pub struct Reservation {
     created_at: String,
     #[schema(read_only, required, format = DateTime)]
     updated_at: String,
-}
-
-/// What is asked for: all of it is given, or nothing. What else was read of a reservation may be
-/// sent along, and is ignored.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
-pub struct ReservationRequest {
-    #[schema(required = false, nullable, max_length = 256, example = "node-0042")]
-    name: String,
-    #[schema(required = false, nullable, max_items = 64, example = json!(["role:worker"]))]
-    tags: Vec<String>,
-    /// Any JSON, kept as given.
-    #[schema(required = false, example = json!({"serial": "CZ1234"}))]
-    metadata: serde_json::Value,
-    /// How many addresses. When it is not said: as many as `leases` describes, or one.
-    #[schema(required = false, minimum = 1, maximum = 4096, example = 2)]
-    count: u64,
-    /// What is put on the leases, in order; there may be fewer than `count`.
-    #[schema(required = false, max_items = 4096)]
-    leases: Vec<LeaseDescription>,
-}
-
-/// What is put on one lease of a new reservation.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
-pub struct LeaseDescription {
-    #[schema(required = false, nullable, max_length = 256, example = "bmc")]
-    name: String,
-    #[schema(required = false, nullable, max_items = 64)]
-    tags: Vec<String>,
-    /// Any JSON, kept as given.
-    #[schema(required = false, example = json!({"mac": "52:54:00:12:34:56"}))]
-    metadata: serde_json::Value,
 }
 
 /// One address, held by one reservation.
@@ -211,7 +239,7 @@ pub struct Usage {
     /// Never leased.
     #[schema(required, example = 11)]
     excluded: u128,
-    /// Given back and not yet to be leased again.
+    /// Given back and resting (see `quarantine_seconds`): not yet to be leased again.
     #[schema(required, example = 0)]
     quarantined: u128,
     /// What is left.
@@ -327,28 +355,6 @@ pub struct EventData {
 pub struct Health {
     #[schema(required, example = "ok")]
     status: String,
-}
-
-/// An error (RFC 9457). A code has further members of its own: `field`, `kind`, `id`, `requested`,
-/// `free`, `range`, `subnet`, `leases`, `current`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
-pub struct Problem {
-    #[schema(required, example = "urn:problem-type:ipam:invalid")]
-    r#type: String,
-    #[schema(required, example = "A value is not valid")]
-    title: String,
-    #[schema(required, example = 422)]
-    status: u16,
-    /// What to do about it.
-    #[schema(required, example = "count: is 0; ask for one address at least")]
-    detail: String,
-    /// For programs.
-    #[schema(required, example = "invalid")]
-    code: String,
-    /// The path of the field in the body, or the name of the parameter or header.
-    #[schema(required = false, example = "count")]
-    field: String,
 }
 
 #[cfg(test)]

@@ -8,21 +8,27 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::address::{AddressRange, parse_network};
+use crate::domain::carve::CarveRequest;
 use crate::domain::invalid::Invalid;
-use crate::domain::subnet::{Layout, NewSubnet, SpanFields, SubnetPatch};
+use crate::domain::request::Family;
+use crate::domain::strategy::Strategy;
+use crate::domain::subnet::{
+    Layout, NewSubnet, SpanFields, SubnetPatch, SubnetSettings, SubnetSettingsPatch,
+};
 use crate::limits::EXCLUDED_RANGES_MAX;
 
 use super::door::Service;
+use super::error::{Code, Problem};
 use super::fields::{
-    Bounded, Given, Patch, ReadOnly, Tags, annotations_patch, new_annotations, new_protection,
+    Bounded, Given, Patch, ReadOnly, Tags, Text, annotations_patch, new_annotations, new_flag,
 };
 use super::media_type::{Content, Format};
 use super::query::{self, Query};
 use super::reply::{Replied, Reply, deleted};
 use super::request::{Asked, ask, id, read};
 
-/// What can be said of a subnet: `cidr`, or `start` and `end`. What else was read of one may be
-/// sent along, and is ignored.
+/// What can be said of a subnet: `cidr`, or `start` and `end`, or of a new one `prefix_length`. What
+/// else was read of one may be sent along, and is ignored.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SubnetBody {
@@ -41,6 +47,19 @@ pub struct SubnetBody {
     gateway: Patch<String>,
     /// What is never leased: addresses, ranges, networks.
     excluded: Patch<Bounded<String, EXCLUDED_RANGES_MAX>>,
+    /// Instead of addresses: how large a network is carved out of the supernets of the pool.
+    prefix_length: Patch<u8>,
+    /// Of that network. Only an IPv6 network can have a prefix longer than 32; then it need not be
+    /// said.
+    family: Patch<Text<Family>>,
+    /// By which addresses are chosen; null for that of the pool.
+    strategy: Patch<Text<Strategy>>,
+    /// How long an address rests when its lease has ended.
+    quarantine_seconds: Patch<u64>,
+    /// Whether one that rests may be leased when nothing else is free.
+    quarantine_override: Patch<bool>,
+    /// Whether new reservations are taken.
+    allocatable: Patch<bool>,
     /// While set, the subnet cannot be deleted.
     deletion_protection: Patch<bool>,
     id: ReadOnly,
@@ -65,27 +84,109 @@ impl SubnetBody {
         self
     }
 
-    fn into_new(self) -> Result<NewSubnet, Invalid> {
+    pub fn into_new(self) -> Result<Made, Problem> {
+        let settings = self.settings()?;
+        let carved = self.carved()?;
         let annotations = new_annotations(self.name, self.tags, self.metadata)?;
+        let deletion_protection = new_flag("deletion_protection", self.deletion_protection, false)?;
+        if let Some((family, prefix_length)) = carved {
+            return Ok(Made::Carved(CarveRequest {
+                annotations,
+                settings,
+                deletion_protection,
+                family,
+                prefix_length,
+            }));
+        }
         let span = span(self.cidr, self.start, self.end)?.resolve()?;
         let gateway = address("gateway", self.gateway)?.flatten();
         let excluded = ranges(self.excluded)?.flatten().unwrap_or_default();
-        Ok(NewSubnet {
-            annotations,
-            layout: Layout::new(span, gateway, excluded)?,
-            deletion_protection: new_protection(self.deletion_protection)?,
-        })
+        let layout = Layout::new(span, gateway, excluded)?;
+        Ok(Made::Given(NewSubnet { annotations, layout, settings, deletion_protection }))
     }
 
-    fn into_patch(self) -> Result<SubnetPatch, Invalid> {
+    /// The settings of something new.
+    fn settings(&self) -> Result<SubnetSettings, Invalid> {
+        let settings = SubnetSettings::default().patched(self.settings_patch())?;
+        let may_override = new_flag("quarantine_override", self.quarantine_override, false)?;
+        let allocatable = new_flag("allocatable", self.allocatable, true)?;
+        Ok(SubnetSettings { quarantine_override: may_override, allocatable, ..settings })
+    }
+
+    fn settings_patch(&self) -> SubnetSettingsPatch {
+        SubnetSettingsPatch {
+            strategy: self.strategy.read(),
+            quarantine_seconds: self.quarantine_seconds.0,
+            quarantine_override: self.quarantine_override.0,
+            allocatable: self.allocatable.0,
+        }
+    }
+
+    /// What is to be carved, if that is how the addresses are given.
+    fn carved(&self) -> Result<Option<(Family, u8)>, Problem> {
+        let family = self.family.read().flatten();
+        let Some(prefix_length) = self.prefix_length.value() else {
+            return match family {
+                None => Ok(None),
+                Some(_) => {
+                    let why = "says nothing without prefix_length; the addresses have their own";
+                    Err(Invalid::new("family", why).into())
+                }
+            };
+        };
+        let is_given = [
+            ("cidr", self.cidr.is_said()),
+            ("start", self.start.is_said()),
+            ("end", self.end.is_said()),
+            ("gateway", self.gateway.is_said()),
+            ("excluded", self.excluded.is_said()),
+        ];
+        if let Some((given, _)) = is_given.into_iter().find(|(_, is_said)| *is_said) {
+            let why = "which addresses are carved is not known before; say one of them";
+            return Err(Problem::contradiction(["prefix_length", given], why));
+        }
+        let family = match family {
+            Some(family) => family,
+            None if prefix_length > Family::Ipv4.bits() => Family::Ipv6,
+            None => {
+                let why = "is missing beside prefix_length; give ipv4 or ipv6";
+                return Err(Invalid::new("family", why).into());
+            }
+        };
+        if prefix_length > family.bits() {
+            let why = format!("is more than {}, the bits of an address", family.bits());
+            return Err(Invalid::new("prefix_length", why).into());
+        }
+        Ok(Some((family, prefix_length)))
+    }
+
+    fn into_patch(self) -> Result<SubnetPatch, Problem> {
+        for (field, is_said) in
+            [("prefix_length", self.prefix_length.is_said()), ("family", self.family.is_said())]
+        {
+            if is_said {
+                let detail = format!("{field}: is for a new subnet; give this one another cidr");
+                return Err(Problem::with_field(Code::UnknownField, field, detail));
+            }
+        }
+        let settings = self.settings_patch();
         Ok(SubnetPatch {
             annotations: annotations_patch(self.name, self.tags, self.metadata),
             span: span(self.cidr, self.start, self.end)?,
             gateway: address("gateway", self.gateway)?,
             excluded: ranges(self.excluded)?,
+            settings,
             deletion_protection: self.deletion_protection.0,
         })
     }
+}
+
+/// A new subnet, in one of two ways.
+pub enum Made {
+    /// Of these addresses.
+    Given(NewSubnet),
+    /// Of the next ones that are free in the pool's supernets.
+    Carved(CarveRequest),
 }
 
 /// `null` says no more than absence: a range that is read has the `cidr` null.
@@ -134,8 +235,11 @@ pub async fn create(ipam: Service, request: HttpRequest, payload: Payload) -> Re
     let Asked { body, format, ask } =
         read::<SubnetBody>(&request, payload, Content::Subnet).await?;
     let reply = Reply::new(&request, Content::Subnet, format)?;
-    let new = body.without_zero_values(format).into_new()?;
-    Ok(reply.created(ipam.create_subnet(pool, new, ask).await?))
+    let made = match body.without_zero_values(format).into_new()? {
+        Made::Given(new) => ipam.create_subnet(pool, new, ask).await?,
+        Made::Carved(carve) => ipam.carve_subnet(pool, carve, ask).await?,
+    };
+    Ok(reply.created(made))
 }
 
 pub async fn show(ipam: Service, request: HttpRequest) -> Replied {

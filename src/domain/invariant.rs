@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::domain::address::AddressRange;
 use crate::domain::id::{PoolId, SubnetId};
@@ -167,10 +167,9 @@ pub fn of_occupancy(subnet: &Subnet, occupancy: Occupancy) -> Vec<Violation> {
         broken.push(Violation::new(RESERVATION_WHOLE, what));
     }
     let scanned = leased.len();
-    // What rests is another's business: here it is as free as what never was leased.
-    let rest = Rest { quarantine: SignedDuration::ZERO, may_override: false };
-    let space = Space::new(&subnet.layout, rest, leased, [], false, Timestamp::UNIX_EPOCH);
-    let in_bitmap = space.reserved();
+    // The leases say nothing of what rests.
+    let (rest, now) = (Rest::default(), Timestamp::UNIX_EPOCH);
+    let in_bitmap = Space::new(&subnet.layout, rest, leased, [], false, now).reserved();
     if in_bitmap != scanned as u128 || u128::from(count) != in_bitmap {
         let what = format!(
             "of subnet {id}, {scanned} addresses are leased, {count} counted, and {in_bitmap} taken in its bitmap"

@@ -11,6 +11,7 @@ pub mod metadata;
 
 pub mod event;
 pub mod lease;
+pub mod part;
 pub mod pool;
 pub mod request;
 pub mod reservation;

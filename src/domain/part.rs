@@ -26,9 +26,17 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Any that are free. `apart`: each in another subnet.
-    Singles { count: usize, apart: bool },
-    Run { count: usize },
-    Block { count: usize, prefix_length: u8 },
+    Singles {
+        count: usize,
+        apart: bool,
+    },
+    Run {
+        count: usize,
+    },
+    Block {
+        count: usize,
+        prefix_length: u8,
+    },
     Exactly(Vec<IpAddr>),
 }
 

@@ -79,7 +79,8 @@ fn check_supernets(supernets: &[IpNet]) -> Result<(), Invalid> {
         }
         let range = AddressRange::from(*net);
         let before = supernets.iter().take(index);
-        if let Some(other) = before.copied().find(|other| AddressRange::from(*other).overlaps(&range))
+        if let Some(other) =
+            before.copied().find(|other| AddressRange::from(*other).overlaps(&range))
         {
             return refused(format!("overlaps {other}"));
         }

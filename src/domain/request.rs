@@ -12,7 +12,7 @@ use crate::domain::lease::Lease;
 use crate::domain::reservation::Reservation;
 use crate::domain::strategy::Strategy;
 use crate::domain::words::words;
-use crate::limits::{RESERVATION_ADDRESSES_MAX, TTL_SECONDS_MAX};
+use crate::limits::TTL_SECONDS_MAX;
 
 /// What one call asks for: all of it is granted, in one commit, or nothing.
 #[derive(Clone, Debug)]

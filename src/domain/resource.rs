@@ -195,8 +195,8 @@ pub fn in_context(reservation: &RawValue, context: &Context<'_>) -> String {
     format!("{members},\"context\":{}}}", context.get())
 }
 
-/// What a reservation would be, of a request that only asks: with its context, and without the ids
-/// and times that nothing has that is not made.
+/// What a reservation would be, for a request that only asks: without the ids and times that nothing
+/// has that is not made. Its context joins it by [`in_context`].
 #[derive(Serialize)]
 pub struct Proposal<'a> {
     dry_run: bool,
@@ -206,7 +206,6 @@ pub struct Proposal<'a> {
     annotations: &'a Annotations,
     expires_at: Option<Timestamp>,
     leases: Vec<ProposedLease<'a>>,
-    context: Context<'a>,
 }
 
 #[derive(Serialize)]
@@ -224,7 +223,6 @@ impl<'a> Proposal<'a> {
     pub fn new(
         reservation: &'a Reservation,
         subnet_of: impl Fn(SubnetId) -> Option<&'a Subnet>,
-        context: Context<'a>,
     ) -> Self {
         let proposed = |lease: &'a Lease| {
             let layout = &subnet_of(lease.subnet)?.layout;
@@ -243,7 +241,6 @@ impl<'a> Proposal<'a> {
             annotations: &reservation.annotations,
             expires_at: reservation.expires_at,
             leases: reservation.leases.iter().filter_map(proposed).collect(),
-            context,
         }
     }
 }
@@ -380,7 +377,8 @@ mod tests {
         let times = (now, Some(now));
         let granted = Request::default().granted(ReservationId::MIN, (id, None), held, times);
         let context = Context::new(&pool, [&subnet]);
-        let proposal = to_json(&Proposal::new(&granted, |_| Some(&subnet), context));
+        let proposal = to_raw(&Proposal::new(&granted, |_| Some(&subnet)));
+        let proposal = in_context(&proposal, &context);
         let lease = json!({
             "name": "", "tags": [], "metadata": null,
             "address": "10.0.0.7", "prefix_length": 24, "gateway": "10.0.0.1", "subnet": subnet.id,

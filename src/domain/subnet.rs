@@ -79,7 +79,7 @@ fn check_size(range: &AddressRange, field: &str) -> Result<(), Invalid> {
 }
 
 /// `::ffff:0:0/96`, where IPv6 writes IPv4 addresses (RFC 4291, 2.5.5.2).
-fn ipv4_mapped() -> AddressRange {
+pub fn ipv4_mapped() -> AddressRange {
     const NET: ipnet::Ipv6Net =
         ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
     IpNet::V6(NET).into()

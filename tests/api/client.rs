@@ -4,6 +4,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,7 +34,13 @@ impl Api {
 
     /// The same store, after `kill -9`.
     pub fn restarted(self) -> Self {
+        self.restarted_after(Duration::ZERO)
+    }
+
+    /// The same store, after `kill -9` and some time in which nobody serves it.
+    pub fn restarted_after(self, downtime: Duration) -> Self {
         self.server.kill();
+        thread::sleep(downtime);
         Self { server: Server::start(self.data.path()), data: self.data }
     }
 
@@ -222,6 +230,22 @@ impl Answer {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
         }
         problem
+    }
+}
+
+/// Looks until what is looked for is there, and answers it.
+///
+/// # Panics
+/// When it does not come, long after it should have.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not come");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -1,11 +1,15 @@
 //! The API over real HTTP, against the real program.
 
 mod bad_input;
+mod bad_orders;
+mod carving;
 mod client;
 mod events;
 mod health;
 mod idempotency;
 mod leases;
+mod lifecycle;
+mod orders;
 mod original_client;
 mod pools;
 mod reservations;

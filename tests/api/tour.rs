@@ -137,7 +137,9 @@ fn every_route_is_visited_in_both_media_types() {
         tour.visit("GET", path);
         tour.api.get(path).expect(status);
     }
-    for path in [&reservation, &subnet, &pool] {
+    let spare = tour.api.reserve(&subnet, 2)["leases"][1]["id"].clone();
+    let spare = format!("/leases/{}", spare.as_str().unwrap());
+    for path in [&spare, &reservation, &subnet, &pool] {
         tour.delete(path);
     }
     assert!(tour.unvisited.is_empty(), "not visited: {:?}", tour.unvisited);

@@ -28,7 +28,7 @@ fn keyed(at: Timestamp) -> Change {
     let answer = Recorded {
         request: RequestKey { key: pool.to_string(), fingerprint: [0; 32] },
         location: format!("/pools/{pool}"),
-        revision: 1,
+        revision: Some(1),
         body: b"{}".as_slice().into(),
         at,
     };

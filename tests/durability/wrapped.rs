@@ -115,6 +115,38 @@ impl<P: WritePath> Store for Wrapped<P> {
         self.inner.leased_among(subnet, addresses).await
     }
 
+    async fn released_addresses(
+        &self,
+        subnet: SubnetId,
+        since: jiff::Timestamp,
+    ) -> Result<Vec<(IpAddr, jiff::Timestamp)>, Fault> {
+        self.inner.released_addresses(subnet, since).await
+    }
+
+    async fn released_among(
+        &self,
+        subnet: SubnetId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Vec<(IpAddr, jiff::Timestamp)>, Fault> {
+        self.inner.released_among(subnet, addresses).await
+    }
+
+    async fn forget_released(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.inner.forget_released(before, limit).await
+    }
+
+    async fn expired(
+        &self,
+        until: jiff::Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Reservation>, Fault> {
+        self.inner.expired(until, limit).await
+    }
+
+    async fn subnets_in_space(&self, space: String) -> Result<Vec<Subnet>, Fault> {
+        self.inner.subnets_in_space(space).await
+    }
+
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault> {
         self.inner.events(query).await
     }

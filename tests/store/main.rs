@@ -75,6 +75,7 @@ macro_rules! suite {
                 a_lease_that_is_released_alone_is_known
                 what_is_refused_releases_nothing
                 old_releases_are_forgotten_in_steps
+                a_release_is_known_as_long_as_a_quarantine_may_last
                 a_subnet_is_deleted_with_many_releases
             }
             spaces {

@@ -1,5 +1,8 @@
 //! The suite on MongoDB: each test in a database of its own, on one server.
 
+mod allocation;
+mod migration;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -39,6 +42,7 @@ mod own {
 
     use ipam::domain::annotations::AnnotationsPatch;
     use ipam::domain::event::{Kind, Verb};
+    use ipam::domain::pool::Pool;
     use ipam::domain::reservation::Reservation;
     use ipam::store::audit::check;
     use ipam::store::error::Refusal;
@@ -50,21 +54,21 @@ mod own {
     use super::*;
     use crate::support::{
         Bed, all_leases, annotations, cidr, create_pool, create_subnet, delete_reservation, label,
-        layout, now, pool, recorded, renamed_lease, reservation, reservation_with, reserve,
-        subnet_with, update_lease,
+        layout, now, pool, pool_in, recorded, renamed_lease, renamed_pool, reservation,
+        reservation_with, reserve, seconds, subnet, subnet_with, update_lease, update_pool,
     };
 
-    async fn database(name: &str) -> Database {
+    pub async fn database(name: &str) -> Database {
         ReplicaSet::shared().await.client().await.database(name)
     }
 
-    fn on_runtime<F: Future<Output = ()>>(test: F) {
+    pub fn on_runtime<F: Future<Output = ()>>(test: F) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(test);
     }
 
     /// A store with one of everything.
-    async fn laden() -> (String, Bed) {
+    pub async fn laden() -> (String, Bed) {
         let backend = Mongo::create();
         let name = backend.database.clone();
         let bed = Bed::new(backend).await;
@@ -89,6 +93,18 @@ mod own {
             let spare = layout(cidr("10.1.0.0/24"), None, &[]);
             let spare = subnet_with(&owner, spare, annotations("r", &["t"], "null"));
             bed.done(create_subnet(&spare, 0)).await;
+            // Two pools in one space, a reservation that expires, and an address that was released.
+            let neighbours = ["10.2.0.0/24", "10.3.0.0/24"].map(|cidr| (pool_in("s"), cidr));
+            for (owner, cidr) in &neighbours {
+                bed.done(create_pool(owner)).await;
+                bed.done(create_subnet(&subnet(owner, cidr), 0)).await;
+            }
+            let (_, other) = bed.subnet("10.0.0.0/24").await;
+            let mut brief = reservation(&other, &["10.0.0.7"]);
+            brief.expires_at = Some(now());
+            bed.done(reserve(&brief, &[&other])).await;
+            let released = bed.reservation(&other, &["10.0.0.8"]).await;
+            bed.done(delete_reservation(&released)).await;
             let db = database(&name).await;
             db.run_command(doc! { "profile": 2 }).await.unwrap();
             let store = bed.store();
@@ -127,6 +143,18 @@ mod own {
             assert_eq!(store.leased_addresses(subnet).await.unwrap().len(), 2);
             assert_eq!(store.leased_among(subnet, vec![address]).await.unwrap(), [address]);
             store.lease_counts(vec![subnet]).await.unwrap();
+            assert_eq!(store.expired(now(), 10).await.unwrap(), [brief.clone()]);
+            assert_eq!(bed.released(&other, now()).await, [("10.0.0.8".to_owned(), 0)]);
+            let address = vec!["10.0.0.8".parse().unwrap()];
+            assert_eq!(store.released_among(other.id, address).await.unwrap().len(), 1);
+            assert_eq!(store.subnets_in_space("s".to_owned()).await.unwrap().len(), 2);
+            let (owner, _) = &neighbours[0];
+            let refused = bed
+                .commit(vec![create_subnet(&crate::support::subnet(owner, "10.3.0.0/25"), 1)])
+                .await;
+            assert!(matches!(refused[0], Err(Refusal::Overlap(_))), "{refused:?}");
+            let enters = Pool { settings: owner.settings.clone(), ..renamed_pool(&pools[0], "in") };
+            bed.done(update_pool(&enters)).await;
             let resource = Some(pool.to_string());
             for query in [
                 EventQuery::default(),
@@ -142,6 +170,7 @@ mod own {
             store.news(0).await.unwrap();
             store.forget_events(now(), 10).await.unwrap();
             store.forget_answers(now(), 10).await.unwrap();
+            assert_eq!(store.forget_released(now() + seconds(1), 10).await.unwrap(), 1);
             store.answers(None, 10).await.unwrap();
             store.unfinished_deletions().await.unwrap();
             let held = store.reservations(Scope::Pool(pool), List::first(1)).await.unwrap().items;
@@ -149,7 +178,7 @@ mod own {
             db.run_command(doc! { "profile": 0 }).await.unwrap();
 
             let mut asked = 0;
-            let mut covered = 0;
+            let (mut covered, mut placed, mut expired) = (0, 0, 0);
             let profile = db.collection::<Document>("system.profile");
             let mut profiled = profile.find(doc! {}).await.unwrap();
             while profiled.advance().await.unwrap() {
@@ -162,13 +191,24 @@ mod own {
                 asked += 1;
                 assert!(!plan.contains("COLLSCAN") && plan != "EOF", "{op:#?}");
                 assert!(!op.get_bool("hasSortStage").unwrap_or_default(), "{op:#?}");
-                let only_ids = collection == "leases" && plan == "IXSCAN { _id: 1 }";
-                if only_ids && op.get_i32("docsExamined").is_ok_and(|examined| examined == 0) {
-                    covered += 1;
+                let examined = op.get_i32("docsExamined").unwrap_or(i32::MAX);
+                match (collection, plan) {
+                    ("leases", "IXSCAN { _id: 1 }") => covered += usize::from(examined == 0),
+                    ("subnets", "IXSCAN { pool: 1, first: 1, last: 1, _id: 1 }") => {
+                        assert_eq!(examined, 0, "{op:#?}");
+                        placed += 1;
+                    }
+                    ("reservations", "IXSCAN { expires_at: 1, _id: 1 }") => {
+                        assert_eq!(examined, 1, "{op:#?}");
+                        expired += 1;
+                    }
+                    _ => {}
                 }
             }
             assert!(asked > 30, "{asked} questions were seen");
             assert!(covered >= 2, "the occupied addresses are read from the index alone");
+            // A refusal is read twice; of a pool that enters, its own subnets and those of others.
+            assert_eq!((placed, expired), (4, 1));
             db.drop().await.unwrap();
         });
     }

@@ -1,8 +1,15 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
+use ipam::clock::Clock;
 use ipam::domain::annotations::Annotations;
 use ipam::domain::subnet::Subnet;
+use ipam::limits::QUARANTINE_SECONDS_MAX;
 use ipam::store::error::Refusal;
+use ipam::store::writer::{Settings, Writer};
+use ipam::telemetry::Metrics;
 use jiff::Timestamp;
 
 use crate::support::{
@@ -11,6 +18,7 @@ use crate::support::{
 };
 
 const EVER: Timestamp = Timestamp::MIN;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn told(released: &[(&str, i64)]) -> Vec<(String, i64)> {
     released.iter().map(|(address, after)| ((*address).to_owned(), *after)).collect()
@@ -95,6 +103,26 @@ pub async fn old_releases_are_forgotten_in_steps(bed: &mut Bed) {
     bed.reservation(&subnet, &["10.0.0.4"]).await;
     assert_eq!(forget(4, 9).await, 1);
     assert_eq!(bed.released(&subnet, EVER).await, told(&[("10.0.0.5", 4)]));
+}
+
+/// However short a time events are kept.
+pub async fn a_release_is_known_as_long_as_a_quarantine_may_last(bed: &mut Bed) {
+    let (_, subnet) = bed.subnet("10.0.0.0/24").await;
+    let quarantine = i64::from(QUARANTINE_SECONDS_MAX);
+    for (address, later) in [("10.0.0.1", 0), ("10.0.0.2", 10), ("10.0.0.3", quarantine)] {
+        let one = bed.reservation(&subnet, &[address]).await;
+        bed.done_at(later, delete_reservation(&one)).await;
+    }
+    let at = (now() + seconds(quarantine + 10)).as_microsecond();
+    let settings = Settings { answers_kept: DAY, events_kept: DAY, commit_timeout: DAY };
+    let clock = Clock::Manual(Arc::new(AtomicI64::new(at)));
+    let writer = Writer::start(bed.store(), clock, Arc::new(Metrics::default()), settings);
+    // It forgets between the two, if it has not yet.
+    writer.fence().await.unwrap();
+    writer.fence().await.unwrap();
+    let left = told(&[("10.0.0.2", 10), ("10.0.0.3", quarantine)]);
+    assert_eq!(bed.released(&subnet, EVER).await, left);
+    writer.stop().await;
 }
 
 pub async fn a_subnet_is_deleted_with_many_releases(bed: &mut Bed) {

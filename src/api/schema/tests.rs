@@ -8,22 +8,33 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
 
+use crate::actors::failure::Failure;
 use crate::clock::Clock;
 use crate::domain::annotations::Annotations;
 use crate::domain::event::{self, Kind, LoggedEvent, Origin, Verb};
 use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
 use crate::domain::pool::NewPool;
-use crate::domain::reservation::Request;
+use crate::domain::request::{Family as FamilyOf, Request};
 use crate::domain::resource::{
     Context as ContextOf, EventResource, LeaseResource, PoolResource, ReservationResource,
     SubnetResource, in_context, to_raw,
 };
-use crate::domain::subnet::{Layout, NewSubnet, Span, Usage as UsageOf};
+use crate::domain::shortage::{Room, Shortage};
+use crate::domain::strategy::Strategy as StrategyOf;
+use crate::domain::subnet::{Layout, NewSubnet, Span, SubnetSettings, Usage as UsageOf};
 use crate::domain::{pool, subnet};
-use crate::limits::{EXCLUDED_RANGES_MAX, NAME_BYTES_MAX, RESERVATION_ADDRESSES_MAX, TAGS_MAX};
+use crate::limits::{
+    AFFINITY_BYTES_MAX, EXCLUDED_RANGES_MAX, NAME_BYTES_MAX, QUARANTINE_SECONDS_MAX,
+    REQUEST_RANGES_MAX, RESERVATION_ADDRESSES_MAX, SUPERNETS_MAX, TAGS_MAX, TTL_SECONDS_MAX,
+};
 
-use super::super::error::Code;
-use super::super::{body, leases, pools, reservations, subnets};
+use super::super::error::{Code, Problem};
+use super::super::fields::Object;
+use super::super::reservations::body::{
+    DescribedLease, ReservationPatchBody, SelectorBody, WishBody,
+};
+use super::super::{body, leases, pools, subnets};
+use super::{problem, reserve};
 
 fn shape<T: PartialSchema>() -> Value {
     serde_json::to_value(T::schema()).unwrap()
@@ -46,10 +57,12 @@ fn check<T: PartialSchema>(answer: &impl serde::Serialize) {
             Value::Array(_) => "array",
             Value::Object(_) => "object",
         };
-        let allowed = match &property["type"] {
-            Value::Null => of_type == "object" || name == "metadata",
-            Value::Array(types) => types.contains(&json!(of_type)),
-            one => one == of_type,
+        let allowed = match (&property["type"], &property["oneOf"]) {
+            // One of some words, or null.
+            (Value::Null, Value::Array(_)) => ["string", "null"].contains(&of_type),
+            (Value::Null, _) => of_type == "object" || name == "metadata",
+            (Value::Array(types), _) => types.contains(&json!(of_type)),
+            (one, _) => one == of_type,
         };
         assert!(allowed, "{name} is {of_type}, documented as {property}");
     }
@@ -70,14 +83,15 @@ fn answers_have_the_documented_members() {
         annotations: Annotations::default(),
         layout: Layout::new(Span::cidr("10.0.0.0/24".parse().unwrap()).unwrap(), gateway, vec![])
             .unwrap(),
+        settings: SubnetSettings::default(),
         deletion_protection: false,
     };
     let subnet = subnet::Subnet::new(SubnetId::generate(), pool.id, new, now);
-    let usage = UsageOf::new(&subnet.layout, 1);
-    let request = Request::new(Annotations::default(), None, vec![]).unwrap();
+    let usage = UsageOf::new(&subnet.layout, 1, 0);
     let address = [(subnet.id, "10.0.0.2".parse().unwrap())];
+    let place = (pool.id, Some(subnet.id));
     let reservation =
-        request.granted(ReservationId::generate(), pool.id, Some(subnet.id), address, now);
+        Request::default().granted(ReservationId::generate(), place, address, (now, None));
     let context = ContextOf::new(&pool, [&subnet]);
 
     check::<super::Pool>(&PoolResource::new(&pool, Some(usage)));
@@ -107,21 +121,62 @@ fn answers_have_the_documented_members() {
     check::<super::Event>(&EventResource::new(&logged));
 }
 
+/// Every failure that has members of its own, with all of them.
+fn problems() -> Vec<Problem> {
+    let id = SubnetId::generate();
+    let time = Clock::default().now();
+    let room = Room { free: 1, largest_run: Some(1), quarantined: 1, next_free_at: Some(time) };
+    let shortage = Shortage { requested: 2, total: room, subnets: vec![(id, room)] };
+    let address = "10.0.0.1".parse().unwrap();
+    let range = "10.0.0.0/24".parse().unwrap();
+    let failures = [
+        Failure::not_found(Kind::Subnet, id),
+        Failure::Exhausted(Box::new(shortage)),
+        Failure::AddressTaken { address, rests_until: Some(time) },
+        Failure::NotAllocatable { id },
+        Failure::NoRoom { family: FamilyOf::Ipv4, prefix_length: 24, largest: Some(26) },
+        Failure::Overlap { range, with: id },
+        Failure::Occupied { leases: vec![] },
+        Failure::PreconditionFailed { current: 1 },
+    ];
+    let failures = failures.into_iter().map(Problem::from);
+    failures.chain([Problem::contradiction(["count", "ipv4"], "why")]).collect()
+}
+
 #[test]
 fn problems_have_the_documented_members() {
-    let problem = super::super::error::Problem::with_field(Code::Invalid, "count", "why");
-    let answer = problem.error_response().into_body().try_into_bytes().unwrap();
-    let answer: Value = serde_json::from_slice(&answer).unwrap();
-    let names: BTreeSet<_> = answer.as_object().unwrap().keys().cloned().collect();
-    let documented = shape::<super::Problem>();
-    assert_eq!(names, documented["properties"].as_object().unwrap().keys().cloned().collect());
+    let documented = shape::<problem::Problem>()["properties"].clone();
+    let mut seen = BTreeSet::new();
+    for problem in problems() {
+        let answer = problem.error_response().into_body().try_into_bytes().unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        for (name, value) in answer.as_object().unwrap() {
+            assert!(documented.get(name).is_some(), "{name} is not documented");
+            if name == "subnets" {
+                let room = shape::<problem::SubnetRoom>();
+                let documented = room["properties"].as_object().unwrap().keys();
+                assert!(documented.eq(value[0].as_object().unwrap().keys()), "{value}");
+            }
+            seen.insert(name.clone());
+        }
+    }
+    assert_eq!(seen, documented.as_object().unwrap().keys().cloned().collect());
+}
+
+#[test]
+fn documented_words_are_the_ones_that_are_known() {
+    let words = |words: &[&str]| json!(words);
+    let strategies: Vec<_> = StrategyOf::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(shape::<super::Strategy>()["enum"], words(&strategies));
+    let families: Vec<_> = FamilyOf::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(shape::<super::Family>()["enum"], words(&families));
 }
 
 /// Every documented member can be sent, and what is read-only with any value.
 fn accepts<S: PartialSchema, Body: DeserializeOwned>() {
     for (name, property) in shape::<S>()["properties"].as_object().unwrap() {
         let sent = json!({ name: [[1]] }).to_string();
-        match body::parse::<Body>(sent.as_bytes()) {
+        match body::parse::<Object<Body>>(sent.as_bytes()) {
             Ok(_) => {}
             Err(problem) => {
                 assert_ne!(problem.code(), Code::UnknownField, "{name}");
@@ -135,9 +190,13 @@ fn accepts<S: PartialSchema, Body: DeserializeOwned>() {
 fn requests_take_the_documented_members() {
     accepts::<super::Pool, pools::PoolBody>();
     accepts::<super::Subnet, subnets::SubnetBody>();
-    accepts::<super::Reservation, reservations::ReservationPatchBody>();
-    accepts::<super::ReservationRequest, reservations::ReservationBody>();
-    accepts::<super::LeaseDescription, reservations::DescribedLease>();
+    accepts::<super::Carve, subnets::SubnetBody>();
+    accepts::<super::Reservation, ReservationPatchBody>();
+    accepts::<super::Reservation, WishBody>();
+    accepts::<reserve::ReservationPatch, ReservationPatchBody>();
+    accepts::<reserve::ReservationRequest, WishBody>();
+    accepts::<reserve::SubnetSelector, SelectorBody>();
+    accepts::<reserve::LeaseDescription, DescribedLease>();
     accepts::<super::Lease, leases::LeasePatchBody>();
 }
 
@@ -149,7 +208,24 @@ fn documented_bounds_are_the_ones_that_hold() {
     }
     let subnet = shape::<super::Subnet>();
     assert_eq!(subnet["properties"]["excluded"]["maxItems"], EXCLUDED_RANGES_MAX);
-    let request = shape::<super::ReservationRequest>();
-    assert_eq!(request["properties"]["count"]["maximum"], RESERVATION_ADDRESSES_MAX);
-    assert_eq!(request["properties"]["leases"]["maxItems"], RESERVATION_ADDRESSES_MAX);
+    assert_eq!(subnet["properties"]["quarantine_seconds"]["maximum"], QUARANTINE_SECONDS_MAX);
+    let pool = shape::<super::Pool>();
+    assert_eq!(pool["properties"]["supernets"]["maxItems"], SUPERNETS_MAX);
+    assert_eq!(pool["properties"]["address_space"]["maxLength"], NAME_BYTES_MAX);
+    let request = &shape::<reserve::ReservationRequest>()["properties"];
+    for field in ["count", "ipv4", "ipv6"] {
+        assert_eq!(request[field]["maximum"], RESERVATION_ADDRESSES_MAX, "{field}");
+    }
+    for field in ["leases", "addresses"] {
+        assert_eq!(request[field]["maxItems"], RESERVATION_ADDRESSES_MAX, "{field}");
+    }
+    for field in ["within", "except"] {
+        assert_eq!(request[field]["maxItems"], REQUEST_RANGES_MAX, "{field}");
+    }
+    assert_eq!(request["affinity"]["maxLength"], AFFINITY_BYTES_MAX);
+    assert_eq!(request["ttl_seconds"]["maximum"], TTL_SECONDS_MAX);
+    let patch = &shape::<reserve::ReservationPatch>()["properties"];
+    assert_eq!(patch["ttl_seconds"]["maximum"], TTL_SECONDS_MAX);
+    let selector = &shape::<reserve::SubnetSelector>()["properties"];
+    assert_eq!(selector["tags"]["maxItems"], TAGS_MAX);
 }

@@ -320,13 +320,16 @@ pub fn of_subnet(subnet: SubnetId) -> Document {
     doc! { "_id": { "$gte": bson_binary(&first), "$lte": bson_binary(&last) } }
 }
 
-/// One scan of the index of `_id`, which holds all that is asked for.
 pub async fn leased_addresses(readers: &Readers, subnet: SubnetId) -> Read<Vec<IpAddr>> {
+    held_in(&mut readers.reader().await?, subnet).await
+}
+
+/// One scan of the index of `_id`, which holds all that is asked for.
+pub async fn held_in(reader: &mut Reader, subnet: SubnetId) -> Read<Vec<IpAddr>> {
     let mut options = in_order();
     options.projection = Some(doc! { "_id": 1 });
     options.hint = Some(by_name(BY_ID));
     options.batch_size = Some(u32::MAX / 2);
-    let mut reader = readers.reader().await?;
     let mut found = reader.find(LEASES, of_subnet(subnet), options).await?;
     let mut addresses = Vec::new();
     while found.advance().await? {

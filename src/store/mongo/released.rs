@@ -17,12 +17,16 @@ use super::documents::{bson_binary, key_bytes, lease_key};
 use super::faults::ReadError;
 use super::fields::{Fields, Malformed};
 use super::layout::{BY_ID, RELEASED, by_name};
-use super::read::{KEYS_AT_ONCE, held_among, of_subnet};
+use super::read::{KEYS_AT_ONCE, held_among, held_in, of_subnet};
 use super::reader::Readers;
 
 type Released = Vec<(IpAddr, Timestamp)>;
 
-/// One range scan, and then a look for each address that was found whether it is leased.
+/// More addresses than this are not looked for one by one: a scan of all leases of their subnet costs
+/// less.
+const LOOKED_FOR_MAX: usize = 16 * KEYS_AT_ONCE;
+
+/// One range scan, and then a look which of the addresses that were found are leased.
 pub async fn addresses(
     readers: &Readers,
     subnet: SubnetId,
@@ -38,9 +42,13 @@ pub async fn addresses(
         released.push(one(Fields(found.current()))?);
     }
     // After it, so that nothing is told of an address that was leased meanwhile.
-    let addresses: Vec<IpAddr> = released.iter().map(|(address, _)| *address).collect();
-    let leased: HashSet<IpAddr> =
-        held_among(&mut reader, subnet, &addresses).await?.into_iter().collect();
+    let leased = if released.len() > LOOKED_FOR_MAX {
+        held_in(&mut reader, subnet).await?
+    } else {
+        let addresses: Vec<IpAddr> = released.iter().map(|(address, _)| *address).collect();
+        held_among(&mut reader, subnet, &addresses).await?
+    };
+    let leased: HashSet<IpAddr> = leased.into_iter().collect();
     released.retain(|(address, _)| !leased.contains(address));
     Ok(released)
 }

@@ -288,7 +288,7 @@ impl Decision<'_> {
             let taken_before = self.state.leases.insert(key, false) == Some(true);
             self.state.is_contradicted |= taken_before && !self.state.is_read;
             self.writes.leases.delete(&key);
-            self.writes.released.put(&by_id(&key), &of_released(&key, self.at));
+            self.writes.released.push(&key, of_released(&key, self.at));
         }
     }
 

@@ -223,11 +223,11 @@ impl Committer {
             (SUBNETS, subnets),
             (RESERVATIONS, reservations),
             (IDEMPOTENCY, answers),
-            (RELEASED, released),
         ] {
             tx.insert(collection, std::mem::take(&mut writes.inserts)).await?;
             tx.change(collection, writes).await?;
         }
+        tx.put(RELEASED, released).await?;
         // An address may have been freed by one change and taken by a later one.
         tx.delete(LEASES, &leases.deletes).await?;
         tx.insert(LEASES, leases.inserts).await?;

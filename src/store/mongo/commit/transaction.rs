@@ -15,7 +15,7 @@ use crate::store::mongo::documents::binaries;
 use crate::store::mongo::faults::{code, is_duplicate_key, is_transient, is_write_conflict};
 use crate::store::mongo::fields::Malformed;
 
-use super::writes::Writes;
+use super::writes::{Puts, Writes};
 
 /// Bytes of the documents of one command; a command is a document and as bounded as one.
 const COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -168,16 +168,37 @@ impl<'a> Transaction<'a> {
         collection: &'static str,
         documents: Vec<RawDocumentBuf>,
     ) -> Result<(), Stop> {
-        self.write(collection, (cstr!("insert"), cstr!("documents")), documents, |_| 1).await
+        let count = documents.len();
+        let met = self.write(collection, (cstr!("insert"), cstr!("documents")), documents).await?;
+        expect(met == count, collection)
+    }
+
+    /// Each in the place of the one with its key, if there is one.
+    pub async fn put(&mut self, collection: &'static str, puts: Puts) -> Result<(), Stop> {
+        self.delete_some(collection, &puts.ids).await?;
+        self.insert(collection, puts.documents).await
     }
 
     /// Updates, then deletes.
     pub async fn change(&mut self, collection: &'static str, writes: Writes) -> Result<(), Stop> {
-        self.write(collection, (cstr!("update"), cstr!("updates")), writes.updates, |_| 1).await?;
+        let count = writes.updates.len();
+        let updates = (cstr!("update"), cstr!("updates"));
+        let met = self.write(collection, updates, writes.updates).await?;
+        expect(met == count, collection)?;
         self.delete(collection, &writes.deletes).await
     }
 
     pub async fn delete(&mut self, collection: &'static str, ids: &[Vec<u8>]) -> Result<(), Stop> {
+        let met = self.delete_some(collection, ids).await?;
+        expect(met == ids.len(), collection)
+    }
+
+    /// Those that are there; answers how many.
+    async fn delete_some(
+        &mut self,
+        collection: &'static str,
+        ids: &[Vec<u8>],
+    ) -> Result<usize, Stop> {
         let statements = ids.chunks(DELETES_PER_STATEMENT).map(|ids| {
             let mut among = RawDocumentBuf::new();
             among.append(cstr!("$in"), binaries(ids.iter().map(Vec::as_slice)));
@@ -188,29 +209,25 @@ impl<'a> Transaction<'a> {
             statement.append(cstr!("limit"), 0);
             statement
         });
-        let statements: Vec<_> = statements.collect();
-        let left =
-            |place: usize| (ids.len() - place * DELETES_PER_STATEMENT).min(DELETES_PER_STATEMENT);
-        self.write(collection, (cstr!("delete"), cstr!("deletes")), statements, left).await
+        let statements = statements.collect();
+        self.write(collection, (cstr!("delete"), cstr!("deletes")), statements).await
     }
 
-    /// Runs a write command, or some when one would be too large. `meets` says of each item how many
-    /// documents it must meet.
+    /// Runs a write command, or some when one would be too large. Answers how many documents it met.
     async fn write(
         &mut self,
         collection: &'static str,
         (command, items): (&CStr, &CStr),
         all: Vec<RawDocumentBuf>,
-        meets: impl Fn(usize) -> usize,
-    ) -> Result<(), Stop> {
-        let mut all = all.into_iter().enumerate().peekable();
+    ) -> Result<usize, Stop> {
+        let mut met = 0;
+        let mut all = all.into_iter().peekable();
         while all.peek().is_some() {
-            let (mut some, mut bytes, mut expected) = (RawArrayBuf::new(), 0, 0);
-            while let Some((place, item)) = all.next_if(|(_, item)| {
+            let (mut some, mut bytes) = (RawArrayBuf::new(), 0);
+            while let Some(item) = all.next_if(|item: &RawDocumentBuf| {
                 bytes == 0 || bytes + item.as_bytes().len() <= COMMAND_BYTES_MAX
             }) {
                 bytes += item.as_bytes().len();
-                expected += meets(place);
                 some.push(item);
             }
             let mut body = RawDocumentBuf::new();
@@ -218,9 +235,9 @@ impl<'a> Transaction<'a> {
             body.append(items, some);
             let ran = self.db.run_raw_command(body).session(&mut *self.session).into_future();
             let answer = Self::in_time(self.give_up_at, ran).await?;
-            check(&answer, collection, expected)?;
+            met += met_by(&answer, collection)?;
         }
-        Ok(())
+        Ok(met)
     }
 
     /// Commits. When this fails it may all the same be made.
@@ -243,7 +260,12 @@ pub enum CommitFailed {
     Unknown(Fault),
 }
 
-fn check(answer: &Document, collection: &'static str, expected: usize) -> Result<(), Stop> {
+fn expect(holds: bool, collection: &'static str) -> Result<(), Stop> {
+    if holds { Ok(()) } else { Err(Stop::Unexpected(collection)) }
+}
+
+/// How many documents a command met.
+fn met_by(answer: &Document, collection: &'static str) -> Result<usize, Stop> {
     if let Ok(errors) = answer.get_array("writeErrors")
         && let Some(first) = errors.first().and_then(|error| error.as_document())
     {
@@ -254,5 +276,5 @@ fn check(answer: &Document, collection: &'static str, expected: usize) -> Result
         return Err(Stop::Failed { fault: Fault::new(COMMITTING, why), passing: false });
     }
     let met = answer.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
-    if met == Some(expected) { Ok(()) } else { Err(Stop::Unexpected(collection)) }
+    met.ok_or(Stop::Unexpected(collection))
 }

@@ -9,7 +9,7 @@ use crate::store::mongo::documents::binary;
 #[derive(Default)]
 pub struct Writes {
     pub inserts: Vec<RawDocumentBuf>,
-    /// Statements of the command `update`; each must meet one document, which was seen, or make it.
+    /// Statements of the command `update`; each must meet one document, which was seen.
     pub updates: Vec<RawDocumentBuf>,
     /// The `_id`s of documents that were seen.
     pub deletes: Vec<Vec<u8>>,
@@ -23,17 +23,23 @@ impl Writes {
         self.updates.push(statement);
     }
 
-    /// Puts a document in the place of the one with this key, if there is one.
-    pub fn put(&mut self, query: &RawDocumentBuf, document: &RawDocumentBuf) {
-        let mut statement = RawDocumentBuf::new();
-        statement.append(cstr!("q"), query.as_ref());
-        statement.append(cstr!("u"), document.as_ref());
-        statement.append(cstr!("upsert"), true);
-        self.updates.push(statement);
-    }
-
     pub fn delete(&mut self, id: &[u8]) {
         self.deletes.push(id.to_vec());
+    }
+}
+
+/// Documents that come in the place of those with their keys, if there are such. Inserted after a
+/// deletion: half of what as many updates cost that insert what they do not find.
+#[derive(Default)]
+pub struct Puts {
+    pub ids: Vec<Vec<u8>>,
+    pub documents: Vec<RawDocumentBuf>,
+}
+
+impl Puts {
+    pub fn push(&mut self, id: &[u8], document: RawDocumentBuf) {
+        self.ids.push(id.to_vec());
+        self.documents.push(document);
     }
 }
 
@@ -50,6 +56,6 @@ pub struct AllWrites {
     pub subnets: Writes,
     pub reservations: Writes,
     pub leases: Writes,
-    pub released: Writes,
+    pub released: Puts,
     pub answers: Writes,
 }
