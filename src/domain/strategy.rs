@@ -4,16 +4,12 @@ use crate::domain::words::words;
 
 words!(
     /// Which of the free addresses come first.
+    #[derive(Default)]
     Strategy {
+        #[default]
         FirstAvailable = "first_available",
         Random = "random",
         RoundRobin = "round_robin",
         LongestIdle = "longest_idle",
     }
 );
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Self::FirstAvailable
-    }
-}

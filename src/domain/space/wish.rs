@@ -79,11 +79,9 @@ impl Pick<'_> {
         if self.within.is_empty() && self.except.is_empty() {
             return None;
         }
-        let mut left = if self.within.is_empty() {
-            vec![0..addresses.size()]
-        } else {
-            offsets(self.within, addresses)
-        };
+        let whole = [*addresses];
+        let within = if self.within.is_empty() { &whole } else { self.within };
+        let mut left = offsets(within, addresses);
         let except = offsets(self.except, addresses);
         if !except.is_empty() {
             left = without(&left, &except);
