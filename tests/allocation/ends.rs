@@ -27,7 +27,8 @@ pub async fn what_ended_while_the_service_was_down_is_ended_at_its_start(data: &
         subnets.push(client.post(&path, &body).await.id());
     }
     let ends = json!({ "ipv4": 1, "ttl_seconds": 3 });
-    let listed = client.post(&format!("/pools/{pool}/reservations"), &json!(vec![ends; MANY])).await;
+    let listed =
+        client.post(&format!("/pools/{pool}/reservations"), &json!(vec![ends; MANY])).await;
     assert_eq!(listed.status, StatusCode::CREATED, "{}", listed.body);
     let both = json!({ "ipv4": 1, "ipv6": 1, "ttl_seconds": 3 });
     let rests = client.post(&format!("/pools/{pool}/reservations"), &both).await;

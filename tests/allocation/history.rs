@@ -63,7 +63,8 @@ impl History {
                 for address in leases(resource) {
                     self.ends(address, subject, at);
                 }
-                let expires = self.expires.remove(subject).expect("it was there").map(|end| (end, at));
+                let expires =
+                    self.expires.remove(subject).expect("it was there").map(|end| (end, at));
                 assert!(!self.held.values().any(|holder| holder == subject), "{event}");
                 if kind == "reservation.expired" {
                     let (end, at) = expires.expect("it was not kept for good");

@@ -108,11 +108,7 @@ fn grants(order: &Order, answer: &Value) -> Vec<Grant> {
 impl Case<'_> {
     /// Takes over into the model what was granted; answers the reservations. Panics when the model
     /// does not allow the answer.
-    pub fn judge(
-        &self,
-        model: &mut Model,
-        answer: &Result<Value, Failure>,
-    ) -> Vec<ReservationId> {
+    pub fn judge(&self, model: &mut Model, answer: &Result<Value, Failure>) -> Vec<ReservationId> {
         match answer {
             Ok(answer) => self.judge_grants(model, &grants(self.order, answer)),
             Err(failure) => {
@@ -167,8 +163,7 @@ impl Case<'_> {
         for (id, addresses) in &by_subnet {
             let subnet = self.eligible(model, part).find(|subnet| subnet.id == *id);
             let subnet = subnet.expect("only subnets give that are asked and open");
-            let (free, resting) =
-                (subnet.free(choice, self.now), subnet.spare(choice, self.now));
+            let (free, resting) = (subnet.free(choice, self.now), subnet.spare(choice, self.now));
             let mut seen = HashSet::new();
             for address in addresses {
                 assert!(seen.insert(*address), "given twice");
@@ -270,9 +265,9 @@ impl Case<'_> {
             return;
         }
         let (count, align) = (count as u128, align as u128);
-        let mut able = self.eligible(model, part).filter_map(|subnet| {
-            Some((subnet, subnet.first_run(choice, count, align, self.now)?))
-        });
+        let mut able = self
+            .eligible(model, part)
+            .filter_map(|subnet| Some((subnet, subnet.first_run(choice, count, align, self.now)?)));
         let (subnet, lowest) = able.next().expect("there is one, since it was given");
         assert_eq!(subnet.id, id, "the first subnet of the pool that has one");
         let strategy = model.strategy_of(subnet, choice);
@@ -361,8 +356,7 @@ impl Case<'_> {
 
     /// The refusal says what there is.
     fn judge_shortage(&self, model: &Model, shortage: &Shortage) {
-        let wanted: usize =
-            self.order.requests.iter().map(|request| request.wanted.count()).sum();
+        let wanted: usize = self.order.requests.iter().map(|request| request.wanted.count()).sum();
         assert_eq!(shortage.requested, wanted);
         let all: Vec<Part<'_>> = self.order.requests.iter().flat_map(parts).collect();
         let has_limits = |choice: &Choice| !choice.within.is_empty() || !choice.except.is_empty();

@@ -21,7 +21,6 @@ mod support;
 #[path = "../durability/siege.rs"]
 mod siege;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]
 mod server;
 

@@ -14,11 +14,7 @@ use crate::support::addresses;
 use crate::world::{Stores, World};
 
 fn rests(seconds: u32, quarantine_override: bool) -> SubnetSettings {
-    SubnetSettings {
-        quarantine_seconds: seconds,
-        quarantine_override,
-        ..SubnetSettings::default()
-    }
+    SubnetSettings { quarantine_seconds: seconds, quarantine_override, ..SubnetSettings::default() }
 }
 
 fn some(count: usize) -> Request {

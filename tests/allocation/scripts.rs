@@ -204,8 +204,7 @@ impl Play {
         let Some(id) = self.some_reservation() else { return };
         let now = self.world.now();
         let scope = Scope::Pool(self.world.pool);
-        let seconds =
-            Author { dice: &mut self.dice, model: &self.model, scope, now }.seconds();
+        let seconds = Author { dice: &mut self.dice, model: &self.model, scope, now }.seconds();
         let end = match self.dice.roll(3) {
             0 => EndPatch::Never,
             1 => EndPatch::Becomes(End::After(seconds)),
@@ -214,10 +213,7 @@ impl Play {
         let current = self.world.ipam.reservation(id).await.unwrap();
         let revision = current.revision.unwrap();
         let patch = ReservationPatch { end, ..ReservationPatch::default() };
-        let on = |revision| Ask {
-            condition: Condition::OneOf(vec![revision]),
-            ..Ask::default()
-        };
+        let on = |revision| Ask { condition: Condition::OneOf(vec![revision]), ..Ask::default() };
         let stale = self.world.ipam.patch_reservation(id, patch.clone(), on(revision + 1)).await;
         assert!(matches!(stale, Err(Failure::PreconditionFailed { .. })), "{stale:?}");
         let renewed = self.world.ipam.patch_reservation(id, patch, on(revision)).await.unwrap();

@@ -201,8 +201,7 @@ async fn turn(
         1 => {
             let path = format!("/leases/{lease}");
             let released = client.try_send(Method::DELETE, &path, None, None).await?;
-            told.leases_released +=
-                done(&released.status, StatusCode::NO_CONTENT, &released.body);
+            told.leases_released += done(&released.status, StatusCode::NO_CONTENT, &released.body);
         }
         _ => {}
     }

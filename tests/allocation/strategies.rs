@@ -175,11 +175,8 @@ pub async fn two_parts_of_a_pool_share_what_is_free(stores: Rc<Stores>) {
     let too_far = world.ask(pool, dual(3, 1, true)).await;
     assert!(matches!(too_far, Err(Failure::Exhausted(_))), "{too_far:?}");
     // Two are left of IPv4, four of IPv6: three of this do not fit, and nothing of it is made.
-    let list = |count| Order {
-        requests: vec![dual(1, 1, false); count],
-        is_list: true,
-        dry_run: false,
-    };
+    let list =
+        |count| Order { requests: vec![dual(1, 1, false); count], is_list: true, dry_run: false };
     match world.order(pool, list(3)).await {
         Err(Failure::Exhausted(shortage)) => {
             assert_eq!((shortage.requested, shortage.total.free), (6, 6));

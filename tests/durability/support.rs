@@ -198,5 +198,5 @@ pub fn new_pool() -> (PoolId, Change) {
         data: to_raw(&PoolResource::new(&pool, None)),
         before: None,
     };
-    (pool.id, Change { effect: Effect::CreatePool(pool), event, answer: None })
+    (pool.id, Change::new(Effect::CreatePool(pool), event))
 }
