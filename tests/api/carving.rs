@@ -96,7 +96,7 @@ fn what_cannot_be_carved_is_refused_by_name() {
         let problem = carve(&api, &with, &body).problem(422, "invalid");
         assert_eq!(problem["fields"], json!(["prefix_length", other]));
     }
-    assert_eq!(pages(&api, &format!("{with}/subnets"), "subnets"), [vec![]]);
+    assert_eq!(pages(&api, &format!("{with}/subnets"), "subnets"), [Vec::<Value>::new()]);
     api.finish();
 }
 

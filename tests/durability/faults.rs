@@ -12,8 +12,8 @@ use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
 use ipam::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 use ipam::domain::pool::NewPool;
-use ipam::domain::reservation::Request;
-use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetPatch};
+use ipam::domain::reservation::ReservationPatch;
+use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetPatch, SubnetSettings};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::mongod::drop_database;
-use crate::support::Data;
+use crate::support::{Data, is_exhausted, order};
 use crate::wrapped::{Wrapped, WritePath};
 
 /// Where the next commit fails.
@@ -202,15 +202,12 @@ fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-fn request(count: u64) -> Request {
-    Request::new(Annotations::default(), Some(count), Vec::new()).unwrap()
-}
-
 fn new_subnet(cidr: &str) -> NewSubnet {
     let span = Span::cidr(cidr.parse().unwrap()).unwrap();
     NewSubnet {
         annotations: Annotations::default(),
         layout: Layout::new(span, None, Vec::new()).unwrap(),
+        settings: SubnetSettings::default(),
         deletion_protection: false,
     }
 }
@@ -226,7 +223,7 @@ impl World {
         let first = ipam.create_subnet(pool, new_subnet("10.0.0.0/29"), Ask::default()).await;
         let second = ipam.create_subnet(pool, new_subnet("10.0.0.8/29"), Ask::default()).await;
         let subnets = [id(&first.unwrap()), id(&second.unwrap())];
-        let standing = ipam.reserve(Scope::Subnet(subnets[0]), request(2), Ask::default()).await;
+        let standing = ipam.reserve(Scope::Subnet(subnets[0]), order(2), Ask::default()).await;
         let reservation = id(&standing.unwrap());
         Self { ipam, store, pool, subnets, reservation }
     }
@@ -236,17 +233,18 @@ impl World {
         let subnet = self.subnets[0];
         match operation {
             Operation::ReserveFromSubnet => {
-                ipam.reserve(Scope::Subnet(subnet), request(3), ask).await.map(drop)
+                ipam.reserve(Scope::Subnet(subnet), order(3), ask).await.map(drop)
             }
             Operation::ReserveFromPool => {
-                ipam.reserve(Scope::Pool(self.pool), request(3), ask).await.map(drop)
+                ipam.reserve(Scope::Pool(self.pool), order(3), ask).await.map(drop)
             }
             Operation::ReserveAcrossSubnets => {
-                ipam.reserve(Scope::Pool(self.pool), request(9), ask).await.map(drop)
+                ipam.reserve(Scope::Pool(self.pool), order(9), ask).await.map(drop)
             }
             Operation::Release => ipam.delete_reservation(self.reservation, ask).await,
             Operation::PatchReservation => {
-                ipam.patch_reservation(self.reservation, rename(), ask).await.map(drop)
+                let patch = ReservationPatch { annotations: rename(), ..Default::default() };
+                ipam.patch_reservation(self.reservation, patch, ask).await.map(drop)
             }
             Operation::PatchLease => {
                 let lease = LeaseId { reservation: self.reservation, ordinal: 0 };
@@ -296,13 +294,13 @@ async fn agrees(ipam: &Ipam, store: &Arc<FaultyStore>) {
             let leased = store.leased_addresses(subnet.id).await.unwrap().len() as u64;
             let usage = json(&ipam.subnet(subnet.id).await.unwrap())["usage"].clone();
             assert_eq!(usage["reserved"], leased, "memory and store differ");
-            let free = usage["free"].as_u64().unwrap();
+            let free = usage["free"].as_u64().unwrap() as usize;
             if free > 0 {
-                let all = ipam.reserve(Scope::Subnet(subnet.id), request(free), Ask::default());
+                let all = ipam.reserve(Scope::Subnet(subnet.id), order(free), Ask::default());
                 all.await.expect("what is free can be had");
             }
-            let more = ipam.reserve(Scope::Subnet(subnet.id), request(1), Ask::default()).await;
-            assert!(matches!(more, Err(Failure::Exhausted { free: 0, .. })), "{more:?}");
+            let more = ipam.reserve(Scope::Subnet(subnet.id), order(1), Ask::default()).await;
+            assert!(is_exhausted(&more, 0), "{more:?}");
         }
     }
     let violations = check(Arc::clone(&store.inner)).await.unwrap();

@@ -4,7 +4,7 @@
 //! while they are partly set: an untouched page costs nothing, a full one is part of a run in the
 //! summary. The summary also answers "the first page with room" without looking at full pages, so
 //! finding a free address costs the same in a full subnet as in an empty one: two ordered-map
-//! lookups and at most 64 words.
+//! lookups and at most 64 words. Runs and aligned blocks are found word by word.
 //!
 //! Memory: 16 bytes for a page of up to six set bits, 528 for a denser one, plus its place in the
 //! map. A /8 costs 2 MiB at most, an empty /64 nothing, a million addresses scattered over a /64
@@ -65,20 +65,65 @@ impl Bitmap {
             return false;
         }
         let (number, bit) = split(offset);
-        if self.full.end_of_run(number).is_some() {
-            return false;
-        }
         let capacity = self.page_capacity(number);
-        let page = self.partial.entry(number).or_insert(Page::EMPTY);
-        if !page.insert(bit) {
-            return false;
-        }
+        // A page that is partly set is looked for first: most are, and it is one lookup then.
+        let count = match self.partial.get_mut(&number) {
+            Some(page) => {
+                if !page.insert(bit) {
+                    return false;
+                }
+                page.count()
+            }
+            None if self.full.end_of_run(number).is_some() => return false,
+            None => {
+                let page = self.partial.entry(number).or_insert(Page::EMPTY);
+                page.insert(bit);
+                page.count()
+            }
+        };
         self.taken += 1;
-        if page.count() == capacity {
-            self.partial.remove(&number);
-            self.full.insert(number..number + 1);
+        if count == capacity {
+            self.note_full(number);
         }
         true
+    }
+
+    /// Takes the lowest free offset of `range`.
+    ///
+    /// # Errors
+    /// The end of what was found to be taken, in which the range lies.
+    pub fn take_first_free(&mut self, range: Range<u128>) -> Result<u128, u128> {
+        let end = range.end.min(self.len);
+        let mut from = range.start;
+        while from < end {
+            let (number, bit) = split(from);
+            let Some(page) = self.partial.get_mut(&number) else {
+                match self.full.end_of_run(number) {
+                    Some(end) => from = end * PAGE_BITS,
+                    None => {
+                        self.take(from);
+                        return Ok(from);
+                    }
+                }
+                continue;
+            };
+            let Some(free) = page.first_free(bit) else {
+                from = (number + 1) * PAGE_BITS;
+                continue;
+            };
+            let offset = number * PAGE_BITS + u128::from(free);
+            if offset >= end {
+                return Err(offset);
+            }
+            page.insert(free);
+            let count = page.count();
+            self.taken += 1;
+            if count == self.page_capacity(number) {
+                self.note_full(number);
+            }
+            return Ok(offset);
+        }
+        Err(from)
     }
 
     /// Frees `offset`; false when it was free already, or lies outside.
@@ -87,21 +132,21 @@ impl Bitmap {
             return false;
         }
         let (number, bit) = split(offset);
-        if self.full.end_of_run(number).is_some() {
+        if let Some(page) = self.partial.get_mut(&number) {
+            if !page.remove(bit) {
+                return false;
+            }
+            if page.count() == 0 {
+                self.partial.remove(&number);
+            }
+        } else if self.full.end_of_run(number).is_some() {
             self.full.remove(number);
             let page = Page::full_but(self.page_capacity(number), bit);
             if page.count() > 0 {
                 self.partial.insert(number, page);
             }
-            self.taken -= 1;
-            return true;
-        }
-        let Some(page) = self.partial.get_mut(&number) else { return false };
-        if !page.remove(bit) {
+        } else {
             return false;
-        }
-        if page.count() == 0 {
-            self.partial.remove(&number);
         }
         self.taken -= 1;
         true
@@ -133,19 +178,25 @@ impl Bitmap {
             if number * PAGE_BITS >= self.len {
                 return None;
             }
-            if let Some(end) = self.full.end_of_run(number) {
-                (number, bit) = (end, 0);
-                continue;
-            }
-            let found = match self.partial.get(&number) {
-                Some(page) => page.first_free(bit),
-                None => Some(bit),
+            let found = match (self.partial.get(&number), self.full.end_of_run(number)) {
+                (Some(page), _) => page.first_free(bit),
+                (None, None) => Some(bit),
+                (None, Some(end)) => {
+                    (number, bit) = (end, 0);
+                    continue;
+                }
             };
             match found.map(|bit| number * PAGE_BITS + u128::from(bit)) {
                 Some(offset) if offset < self.len => return Some(offset),
                 _ => (number, bit) = (number + 1, 0),
             }
         }
+    }
+
+    /// The free offsets of `range`, in order.
+    pub fn free_in(&self, range: Range<u128>) -> impl Iterator<Item = u128> {
+        let next = move |from| self.first_free(from).filter(|offset| *offset < range.end);
+        std::iter::successors(next(range.start), move |offset| next(offset + 1))
     }
 
     fn take_in_page(&mut self, number: u128, bits: Range<u16>) {
@@ -156,9 +207,13 @@ impl Bitmap {
         let page = self.partial.entry(number).or_insert(Page::EMPTY);
         self.taken += u128::from(page.fill(bits));
         if page.count() == capacity {
-            self.partial.remove(&number);
-            self.full.insert(number..number + 1);
+            self.note_full(number);
         }
+    }
+
+    fn note_full(&mut self, number: u128) {
+        self.partial.remove(&number);
+        self.full.insert(number..number + 1);
     }
 
     fn take_whole_pages(&mut self, pages: Range<u128>) {

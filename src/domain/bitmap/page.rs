@@ -215,9 +215,10 @@ impl Page {
                 }
                 Found::Not { open: i64::from(PAGE_FULL).abs_diff(start) }
             }
-            Self::Many { run_max, bits, .. } => {
+            Self::Many { count, run_max, bits } => {
                 let words = bits.as_raw_slice();
-                if u64::from(*run_max) < piece.size && from == 0 {
+                let run_max_now = (*run_max).min(PAGE_FULL - *count);
+                if u64::from(run_max_now) < piece.size && from == 0 {
                     let (before, after) = edges(words);
                     let skip = piece.skip(base.wrapping_sub(open));
                     if open + u64::from(before) >= skip + piece.size {
@@ -316,6 +317,15 @@ fn run_around(words: &[u64], bit: u16) -> u16 {
 /// Of the runs of `size` set bits in `word`, at most 64, where they begin.
 fn starts(word: u64, size: u64) -> u64 {
     let (mut starts, mut done) = (word, 1);
+    if size >= 4 {
+        // Hardly any word of a page that is well used is left after that.
+        starts &= starts >> 1;
+        starts &= starts >> 2;
+        if starts == 0 {
+            return 0;
+        }
+        done = 4;
+    }
     while done < size {
         let step = done.min(size - done);
         starts &= starts >> step;

@@ -59,11 +59,6 @@ impl PageRuns {
             .map(|(start, end)| (*start).max(pages.start)..(*end).min(pages.end))
             .collect()
     }
-
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// Pages one after the other, those of one kind together.

@@ -131,8 +131,22 @@ proptest! {
                     take_and_give_back(&mut bitmap, found, size);
                 }
                 Step::TakeFirst(from) => {
+                    let end = len / 2;
+                    match bitmap.take_first_free(from..end) {
+                        Ok(at) => {
+                            let first = (from..end).find(|at| !model.contains(at));
+                            prop_assert_eq!(first, Some(at));
+                            prop_assert!(bitmap.is_taken(at) && model.insert(at));
+                        }
+                        Err(at) if from < end => {
+                            prop_assert!(end <= at);
+                            prop_assert!((from..at.min(len)).all(|at| model.contains(&at)));
+                        }
+                        Err(at) => prop_assert_eq!(at, from),
+                    }
                     if let Some(at) = bitmap.first_free(from) {
-                        prop_assert!(bitmap.take(at) && model.insert(at));
+                        prop_assert_eq!(bitmap.take_first_free(from..u128::MAX), Ok(at));
+                        model.insert(at);
                     }
                 }
             }
@@ -158,7 +172,8 @@ fn every_length_around_a_page_fills_to_the_last_bit_and_empties_again() {
             assert!(bitmap.free(at));
             assert_eq!(bitmap.first_free(0), Some(at));
         }
-        assert_eq!((bitmap.taken(), bitmap.partial.len(), bitmap.full.len()), (0, 0, 0));
+        assert_eq!((bitmap.taken(), bitmap.partial.len()), (0, 0));
+        assert!((0..3).all(|page| bitmap.full.end_of_run(page).is_none()));
     }
 }
 

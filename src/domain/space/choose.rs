@@ -17,7 +17,8 @@ use super::Space;
 use super::releases::holds;
 use super::wish::{NotPicked, Pick, Picked, Preference, Shape};
 
-/// How often chance may fall on what is taken before the next free address is as good.
+/// How often chance may fall on what is taken before the next free address is as good. When less
+/// than one in so many is free, it is so at once.
 const RANDOM_TRIES: usize = 4;
 
 impl Space {
@@ -142,12 +143,20 @@ impl Space {
 
     /// Takes `offset` if it is free.
     fn take_into(&mut self, picked: &mut Picked, offset: u128) -> bool {
-        let Some(released_at) = self.claim(offset) else { return false };
+        let free = self.taken.take(offset);
+        if free {
+            self.note_taken(picked, offset);
+        }
+        free
+    }
+
+    /// Of an offset whose bit was just set.
+    fn note_taken(&mut self, picked: &mut Picked, offset: u128) {
+        let released_at = self.forget(offset);
         if let Some(address) = self.addresses.at(offset) {
             picked.addresses.push(address);
             picked.rested.extend(released_at.map(|at| (address, at)));
         }
-        true
     }
 
     /// Takes what is free in `ranges` from `from` on until `count` are picked; answers the last.
@@ -160,8 +169,8 @@ impl Space {
     ) -> Option<u128> {
         let (mut from, mut last) = (from, None);
         while picked.addresses.len() < count {
-            let Some(offset) = next_free(&self.taken, ranges, from) else { break };
-            self.take_into(picked, offset);
+            let Some(offset) = take_next(&mut self.taken, ranges, from) else { break };
+            self.note_taken(picked, offset);
             (from, last) = (offset + 1, Some(offset));
         }
         last
@@ -181,21 +190,21 @@ impl Space {
     }
 
     fn take_random(&mut self, count: usize, ranges: &[Range<u128>], picked: &mut Picked) {
-        if ranges.is_empty() {
-            return;
-        }
         while picked.addresses.len() < count {
-            let mut from = 0;
-            let hit = (0..RANDOM_TRIES).any(|_| {
-                from = self.random_in(ranges).unwrap_or(from);
-                self.take_into(picked, from)
-            });
-            if hit {
-                continue;
+            let mut from = self.random_in(ranges).unwrap_or(0);
+            if self.free() >= self.taken.len() / RANDOM_TRIES as u128 {
+                for _ in 1..RANDOM_TRIES {
+                    if !self.taken.is_taken(from) {
+                        break;
+                    }
+                    from = self.random_in(ranges).unwrap_or(0);
+                }
             }
-            let next = next_free(&self.taken, ranges, from);
-            let Some(offset) = next.or_else(|| next_free(&self.taken, ranges, 0)) else { return };
-            self.take_into(picked, offset);
+            let before = picked.addresses.len();
+            self.take_around(from, before + 1, ranges, picked);
+            if picked.addresses.len() == before {
+                return;
+            }
         }
     }
 
@@ -231,17 +240,33 @@ impl Space {
     fn take_longest_idle(&mut self, count: usize, ranges: &[Range<u128>], picked: &mut Picked) {
         let mut from = 0;
         while picked.addresses.len() < count {
-            let Some(history) = &self.history else {
+            let Some(history) = &mut self.history else {
                 self.take_from(0, count, ranges, picked);
                 return;
             };
-            let Some(offset) = next_free(&history.used, ranges, from) else { break };
-            self.take_into(picked, offset);
+            let Some(offset) = take_next(&mut history.used, ranges, from) else { break };
+            self.taken.take(offset);
+            self.longest_run = None;
+            picked.addresses.extend(self.addresses.at(offset));
             from = offset + 1;
+        }
+        // Of what is left in the ranges all was released before.
+        let is_whole = matches!(ranges, [range] if *range == (0..self.taken.len()));
+        while is_whole && picked.addresses.len() < count {
+            let Some((at, offset)) = self.history.as_mut().and_then(|past| past.released.pop())
+            else {
+                return;
+            };
+            self.taken.take(offset);
+            self.longest_run = None;
+            if let Some(address) = self.addresses.at(offset) {
+                picked.addresses.push(address);
+                picked.rested.push((address, at));
+            }
         }
         let missing = count - picked.addresses.len();
         let Some(history) = self.history.as_ref().filter(|_| missing > 0) else { return };
-        for (_, offset) in history.released.oldest_in(ranges, missing) {
+        for offset in history.released.oldest_in(ranges, &self.taken, missing) {
             self.take_into(picked, offset);
         }
     }
@@ -304,20 +329,17 @@ impl Space {
     }
 }
 
-/// The first offset at `from` or after it that is clear and in one of `ranges`, which are disjoint
-/// and in order. What is found beyond a range tells which of the following need not be looked at.
-fn next_free(bitmap: &Bitmap, ranges: &[Range<u128>], from: u128) -> Option<u128> {
+/// Takes the first offset at `from` or after it that is clear and in one of `ranges`, which are
+/// disjoint and in order. What is found beyond a range tells which of the following need not be
+/// looked at.
+fn take_next(bitmap: &mut Bitmap, ranges: &[Range<u128>], from: u128) -> Option<u128> {
     let mut from = from;
     let next = ranges.partition_point(|range| range.end <= from);
     for range in ranges.iter().skip(next) {
-        if range.end <= from {
-            continue;
+        match bitmap.take_first_free(from.max(range.start)..range.end) {
+            Ok(offset) => return Some(offset),
+            Err(end) => from = end,
         }
-        let offset = bitmap.first_free(from.max(range.start))?;
-        if offset < range.end {
-            return Some(offset);
-        }
-        from = offset;
     }
     None
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::releases::Releases;
+use super::idle::Idle;
 use super::{History, Space};
 
 impl Space {
@@ -12,16 +12,14 @@ impl Space {
     /// with [`Space::add_history`]; until then it counts as never used.
     pub fn begin_history(&mut self) {
         let used = self.taken.clone();
-        self.history.get_or_insert_with(|| History { used, released: Releases::default() });
+        self.history.get_or_insert_with(|| History { used, released: Idle::default() });
     }
 
     /// Adds when addresses were released before the history began; what is taken by now, or was
     /// released again since, is passed over.
-    pub fn add_history(
-        &mut self,
-        released: impl IntoIterator<Item = (IpAddr, Timestamp)>,
-        now: Timestamp,
-    ) {
+    pub fn add_history(&mut self, mut released: Vec<(IpAddr, Timestamp)>, now: Timestamp) {
+        // In the order in which they are kept: each then costs the same.
+        released.sort_unstable_by_key(|(_, at)| *at);
         for (address, at) in released {
             let Some(offset) = self.leasable(address) else { continue };
             let known = self.history.as_ref().and_then(|history| history.released.time_of(offset));

@@ -10,6 +10,7 @@
 
 mod choose;
 mod history;
+mod idle;
 mod releases;
 mod wish;
 
@@ -25,6 +26,7 @@ use crate::domain::bitmap::Bitmap;
 use crate::domain::shortage::Room;
 use crate::domain::subnet::Layout;
 
+use idle::Idle;
 use releases::Releases;
 
 pub use wish::{NotPicked, Pick, Picked, Preference, Rest, Shape};
@@ -55,7 +57,7 @@ struct History {
     /// Clear is what is free and was never released.
     used: Bitmap,
     /// What is free and was.
-    released: Releases,
+    released: Idle,
 }
 
 impl Space {
@@ -82,7 +84,7 @@ impl Space {
         let mut taken = Bitmap::new(addresses.size());
         never.iter().for_each(|range| taken.take_range(range.clone()));
         let history =
-            keeps_history.then(|| History { used: taken.clone(), released: Releases::default() });
+            keeps_history.then(|| History { used: taken.clone(), released: Idle::default() });
         let seed = u128::from_be_bytes(to_key(addresses.first())) as u64;
         let mut space = Self {
             addresses,
@@ -133,7 +135,14 @@ impl Space {
     /// lies outside.
     pub fn occupy(&mut self, address: IpAddr) -> bool {
         let Some(offset) = self.addresses.offset_of(address) else { return false };
-        self.resting.remove(offset).is_some() || self.claim(offset).is_some()
+        if self.resting.remove(offset).is_some() {
+            return true;
+        }
+        let free = self.taken.take(offset);
+        if free {
+            self.forget(offset);
+        }
+        free
     }
 
     /// Takes over that the lease of one address ended at `at`: it rests, or is free. False when
@@ -141,19 +150,18 @@ impl Space {
     /// then or later.
     pub fn release(&mut self, address: IpAddr, at: Timestamp, now: Timestamp) -> bool {
         let Some(offset) = self.leasable(address) else { return false };
-        let resting_since = self.resting.time_of(offset);
-        if resting_since.is_some_and(|since| at <= since) {
+        if self.resting.time_of(offset).is_some_and(|since| at <= since) {
             return false;
         }
-        if resting_since.is_none() && !self.taken.is_taken(offset) {
+        let rested = self.resting.remove(offset).is_some();
+        let was_taken = self.set_free(offset);
+        if !rested && !was_taken {
             let known = self.history.as_ref().and_then(|history| history.released.time_of(offset));
             let tells = self.history.is_some() && known.is_none_or(|known| known < at);
             if !tells && !self.rests(at, now) {
                 return false;
             }
         }
-        self.resting.remove(offset);
-        self.set_free(offset);
         self.note_released(offset, at, now);
         true
     }
@@ -162,10 +170,9 @@ impl Space {
     /// `rested` since then. False when it is free or rests, is never leased, or lies outside.
     pub fn put_back(&mut self, address: IpAddr, rested: Option<Timestamp>, now: Timestamp) -> bool {
         let Some(offset) = self.leasable(address) else { return false };
-        if !self.taken.is_taken(offset) || self.resting.time_of(offset).is_some() {
+        if self.resting.time_of(offset).is_some() || !self.set_free(offset) {
             return false;
         }
-        self.set_free(offset);
         match (rested, &mut self.history) {
             (Some(at), _) => self.note_released(offset, at, now),
             (None, Some(history)) => {
@@ -226,20 +233,17 @@ impl Space {
         self.rest.quarantine.is_positive() && now < self.rests_until(released_at)
     }
 
-    /// Takes what is free, and forgets of it when it was released; none when it is not free.
-    fn claim(&mut self, offset: u128) -> Option<Option<Timestamp>> {
-        if !self.taken.take(offset) {
-            return None;
-        }
+    /// Of an offset whose bit was just set: when it was released before, which is forgotten.
+    fn forget(&mut self, offset: u128) -> Option<Timestamp> {
         self.longest_run = None;
-        let Some(history) = &mut self.history else { return Some(None) };
-        // What is used may have been released before; what is not was not.
-        Some(if history.used.take(offset) { None } else { history.released.remove(offset) })
+        let history = self.history.as_mut()?;
+        // What was never used has no past.
+        if history.used.take(offset) { None } else { history.released.remove(offset) }
     }
 
-    fn set_free(&mut self, offset: u128) {
-        self.taken.free(offset);
+    fn set_free(&mut self, offset: u128) -> bool {
         self.longest_run = None;
+        self.taken.free(offset)
     }
 
     /// Of an offset that is free: that it was released, and so may have to rest.
@@ -261,5 +265,7 @@ impl Space {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

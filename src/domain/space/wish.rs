@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::slice;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,8 +34,8 @@ pub enum Shape<'a> {
 /// Which of the free addresses come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preference<'a> {
-    /// Of a run or block, the place where one is looked for first; `LongestIdle` says nothing about
-    /// that, and is the first place.
+    /// Of a run or block, the place where one is looked for first. `LongestIdle` says nothing about
+    /// that, nor about anything when no history is kept, and is then as `FirstAvailable`.
     Strategy(Strategy),
     /// The same key prefers the same address. Nothing is stored for it: the SHA-256 of the key, its
     /// first 128 bits modulo the number of addresses in the subnet, is where the search begins.
@@ -79,9 +80,11 @@ impl Pick<'_> {
         if self.within.is_empty() && self.except.is_empty() {
             return None;
         }
-        let whole = [*addresses];
-        let within = if self.within.is_empty() { &whole } else { self.within };
-        let mut left = offsets(within, addresses);
+        let mut left = if self.within.is_empty() {
+            offsets(slice::from_ref(addresses), addresses)
+        } else {
+            offsets(self.within, addresses)
+        };
         let except = offsets(self.except, addresses);
         if !except.is_empty() {
             left = without(&left, &except);

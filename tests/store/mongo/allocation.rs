@@ -3,7 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipam::domain::pool::{Pool, PoolSettings};
 use ipam::domain::reservation::Reservation;
+use ipam::domain::subnet::Subnet;
 use ipam::limits::{BULK_ADDRESSES_MAX, BULK_REQUESTS_MAX};
 use ipam::store::audit::check;
 use ipam::store::error::Refusal;
@@ -16,7 +18,8 @@ use super::own::{database, on_runtime};
 use super::*;
 use crate::support::{
     Bed, annotations, create_pool, create_subnet, delete_reservation, now, pool, pool_in, raw,
-    recorded, reservation, reservation_with, reserve_all, seconds, subnet,
+    recorded, renamed_pool, reservation, reservation_with, reserve_all, seconds, subnet,
+    update_pool,
 };
 
 /// As many reservations and addresses as one request may ask for, and much to tell of each.
@@ -155,6 +158,49 @@ fn what_was_released_of_a_large_subnet_is_told_without_what_is_leased() {
         let some = store.released_addresses(subnet.id, later).await.unwrap();
         assert_eq!(some.len(), RELEASED as usize / 2 - 1);
         assert!(some.iter().all(|(_, at)| *at == later));
+        database(&name).await.drop().await.unwrap();
+    });
+}
+
+/// All in one batch, and so in few transactions, each decided before it is written.
+#[test]
+fn changes_of_one_batch_see_each_others_spaces() {
+    on_runtime(async {
+        let backend = Mongo::create();
+        let name = backend.database.clone();
+        let bed = Bed::new(backend).await;
+        let [left, right] = [pool_in("s"), pool_in("s")];
+        let outside = Pool { settings: PoolSettings::default(), ..renamed_pool(&left, "out") };
+        let inside = Pool { settings: left.settings.clone(), ..renamed_pool(&outside, "in") };
+        let of_left = subnet(&left, "10.0.0.0/24");
+        let of_right = subnet(&right, "10.0.0.128/25");
+        let verdicts = bed
+            .commit(vec![
+                create_pool(&left),
+                create_pool(&right),
+                create_subnet(&of_left, 0),
+                create_subnet(&of_right, 0),
+                update_pool(&outside),
+                create_subnet(&of_right, 0),
+                update_pool(&inside),
+                create_subnet(&subnet(&left, "10.0.1.0/24"), 1),
+                create_subnet(&subnet(&right, "10.0.1.0/24"), 1),
+            ])
+            .await;
+        let overlaps = |subnet: &Subnet| Err(Refusal::Overlap(subnet.id));
+        let expected = [
+            Ok(()),
+            Ok(()),
+            Ok(()),
+            overlaps(&of_left),
+            Ok(()),
+            Ok(()),
+            overlaps(&of_right),
+            Ok(()),
+            Ok(()),
+        ];
+        assert_eq!(verdicts, expected);
+        assert_eq!(check(bed.store()).await.unwrap(), []);
         database(&name).await.drop().await.unwrap();
     });
 }

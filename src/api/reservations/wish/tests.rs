@@ -1,3 +1,5 @@
+//! Which fields go together, pair by pair, and what each of them asks for.
+
 use std::collections::BTreeSet;
 
 use actix_web::ResponseError;

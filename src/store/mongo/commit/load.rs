@@ -15,7 +15,7 @@ use crate::store::mongo::documents::{self, KeyBytes, bson_binary, key_bounds, ke
 use crate::store::mongo::fields::{self, Fields, Malformed};
 use crate::store::mongo::layout::{IDEMPOTENCY, LEASES, POOLS, RESERVATIONS, SUBNETS};
 
-use super::neighbours;
+use super::spaces;
 use super::state::{Held, Needs, State};
 use super::transaction::{Stop, Transaction};
 
@@ -73,7 +73,7 @@ pub async fn load(
         }
     }
 
-    neighbours::load(tx, changes, state).await?;
+    spaces::load(tx, changes, state).await?;
 
     match changes {
         [Change { effect: Effect::DeletePool(id), .. }] => {

@@ -16,6 +16,7 @@ mod decide;
 mod load;
 mod neighbours;
 mod parts;
+mod spaces;
 mod state;
 mod transaction;
 mod writes;

@@ -45,8 +45,8 @@ impl From<rusqlite::Error> for Stop {
 
 /// A batch on its way into a transaction.
 ///
-/// What new reservations and events insert is gathered first, and inserted before the next effect of
-/// another kind, or at the end.
+/// What new reservations insert is gathered first, and inserted before the next effect of another
+/// kind, or at the end; events, which no effect asks for, at the end.
 pub struct Apply<'conn, 'batch> {
     conn: &'conn Connection,
     log: LogEnd,
@@ -102,7 +102,7 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
             self.record(answer)?;
         }
         if !matches!(change.effect, Effect::CreateReservations { .. }) {
-            self.insert_gathered()?;
+            self.insert_reservations()?;
         }
         match &change.effect {
             Effect::CreatePool(pool) => self.create_pool(pool)?,
@@ -155,17 +155,23 @@ impl<'conn, 'batch> Apply<'conn, 'batch> {
         Ok(verdict)
     }
 
-    /// Inserts what was gathered. Of a refusal that is not of a single row, only that it is one can
-    /// be believed.
+    /// Inserts what was gathered.
     fn insert_gathered(&mut self) -> Result<(), Stop> {
+        self.insert_reservations()?;
+        expect_fresh(insert(self.conn, &self.events, self.rows_max)?)?;
+        self.events.clear();
+        Ok(())
+    }
+
+    /// Inserts the reservations and leases that were gathered. Of a refusal that is not of a single
+    /// row, only that it is one can be believed.
+    fn insert_reservations(&mut self) -> Result<(), Stop> {
         expect_fresh(insert(self.conn, &self.reservations, self.rows_max)?)?;
         self.reservations.clear();
         if let Some(lease) = insert(self.conn, &self.leases, self.rows_max)? {
             return Err(Refusal::Taken(lease.key()).into());
         }
         self.leases.clear();
-        expect_fresh(insert(self.conn, &self.events, self.rows_max)?)?;
-        self.events.clear();
         Ok(())
     }
 
