@@ -290,11 +290,17 @@ impl Structure<'_> {
                 .at_rest(id, async {
                     self.commit(effect, event).await?;
                     member.record.store(Arc::new(after));
+                    // What rests may be another thing now.
+                    member.forget_count();
                     Ok(())
                 })
                 .await?;
             if span_changes {
                 self.subnets_changed();
+            }
+            if let Err(error) = self.directory.count(std::slice::from_ref(&member)).await {
+                // It is done; of its use the answer then says what was so before.
+                tracing::warn!(subnet.id = %id, %error, "a subnet that was changed cannot be counted yet");
             }
         }
         Ok(subnet_answer(&member))

@@ -9,6 +9,7 @@ pub mod address;
 pub mod annotations;
 pub mod metadata;
 
+pub mod end;
 pub mod event;
 pub mod lease;
 pub mod part;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::domain::annotations::{Annotations, AnnotationsPatch};
+use crate::domain::end::EndPatch;
 use crate::domain::id::{PoolId, ReservationId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::domain::lease::Lease;
-use crate::domain::request::EndPatch;
 
 /// A reservation with its leases, as they are stored together. Its `revision` also counts the
 /// changes of its leases.

@@ -18,27 +18,29 @@ use super::Ipam;
 /// After a step that leaves more to end, requests have the time that it took divided by this.
 const REST: u32 = 2;
 
-/// Runs until the service is stopped or gone.
-pub async fn run(ipam: impl Fn() -> Option<Ipam>) {
-    let mut failing = false;
-    while let Some(ipam) = ipam() {
-        let begun = Instant::now();
-        let pause = match step(&ipam).await {
-            Ok(step) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!("reservations whose time is over are ended again");
+impl Ipam {
+    /// Ends reservations whose time is over, until the service is stopped or gone.
+    pub(super) async fn end_expired(ipam: impl Fn() -> Option<Self>) {
+        let mut failing = false;
+        while let Some(ipam) = ipam() {
+            let begun = Instant::now();
+            let pause = match step(&ipam).await {
+                Ok(step) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("reservations whose time is over are ended again");
+                    }
+                    step.pause(begun.elapsed())
                 }
-                step.pause(begun.elapsed())
-            }
-            Err(failure) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(error = %failure, "reservations whose time is over cannot be ended");
+                Err(failure) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(error = %failure, "reservations whose time is over cannot be ended");
+                    }
+                    EXPIRY_LOOK_EVERY
                 }
-                EXPIRY_LOOK_EVERY
-            }
-        };
-        drop(ipam);
-        tokio::time::sleep(pause).await;
+            };
+            drop(ipam);
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 

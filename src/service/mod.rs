@@ -99,7 +99,7 @@ impl Ipam {
             settings: settings.clone(),
             background: Arc::clone(&background),
         });
-        ipam.run_beside(expiry::run(move || known.upgrade().map(&again)));
+        ipam.run_beside(Self::end_expired(move || known.upgrade().map(&again)));
         Ok(ipam)
     }
 

@@ -43,16 +43,12 @@ impl Ipam {
         ask: Ask,
     ) -> Result<Answer, Failure> {
         let begun = Instant::now();
-        // Only another instance can be quicker than an actor here.
-        let spare = self.shared().store.is_shared().then(|| ask.clone());
-        let (pool, reserved) = self.reserve_once(scope, &order, ask).await?;
-        match (reserved, spare) {
-            (Ok(answer), _) => Ok(answer),
+        match self.reserve_once(scope, &order, ask.clone()).await? {
+            (_, Ok(answer)) => Ok(answer),
             // Boxed: it is rare, and the way of all others is the shorter for it.
-            (Err(failed), Some(ask)) => {
+            (pool, Err(failed)) => {
                 Box::pin(self.reserve_again(begun, scope, &order, ask, (pool, failed))).await
             }
-            (Err(failed), None) => self.explained(scope, failed).await,
         }
     }
 
@@ -66,13 +62,14 @@ impl Ipam {
         ask: Ask,
         (mut pool, mut failed): (PoolId, Failure),
     ) -> Result<Answer, Failure> {
-        let mut has_heard = false;
+        let is_shared = self.shared().store.is_shared();
+        let mut has_heard = !is_shared;
         let mut pause = Duration::ZERO;
         for _ in 1..RESERVE_ATTEMPTS_MAX {
             match failed {
                 // It may have met an address that another instance has taken: that is known now.
                 Failure::Contended => {
-                    if !self.directory.following.catch_up().await {
+                    if is_shared && !self.directory.following.catch_up().await {
                         return Err(Failure::Contended);
                     }
                     self.pause(&mut pause).await;

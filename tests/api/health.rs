@@ -52,7 +52,7 @@ fn a_known_path_says_which_methods_it_has() {
         ("POST", "/pools/x", "GET, HEAD, PATCH, PUT, DELETE"),
         ("PUT", "/pools/x/subnets", "GET, HEAD, POST"),
         ("POST", "/leases", "GET, HEAD"),
-        ("DELETE", "/leases/x", "GET, HEAD, PATCH, PUT"),
+        ("POST", "/leases/x", "GET, HEAD, PATCH, PUT, DELETE"),
         ("OPTIONS", "/events", "GET, HEAD"),
         ("BREW", "/metrics", "GET, HEAD"),
     ] {

@@ -198,7 +198,8 @@ fn an_address_rests_when_it_is_given_back() {
     assert_eq!(usage(&api, &subnet)["quarantined"], 1);
     let settings = json!({"quarantine_override": null, "quarantine_seconds": null});
     let after = api.patch(&subnet, &settings).expect(200).json();
-    assert_eq!((&after["quarantine_seconds"], &after["usage"]["free"]), (&json!(0), &json!(1)));
+    assert_eq!(after["quarantine_seconds"], 0);
+    assert_eq!(usage(&api, &subnet)["free"], 1, "what rested is free");
     api.reserve(&subnet, 1);
     api.finish();
 }

@@ -24,7 +24,7 @@ use ipam::store::writer::{Settings, Verdict, Writer};
 use ipam::telemetry::Metrics;
 use tokio::sync::oneshot;
 
-use crate::support::{is_exhausted, order};
+use crate::orders::{is_exhausted, order};
 
 /// A pool with one /29 (six addresses), and the directory over it.
 struct World {

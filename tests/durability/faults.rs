@@ -28,7 +28,8 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::mongod::drop_database;
-use crate::support::{Data, is_exhausted, order};
+use crate::orders::{is_exhausted, order};
+use crate::support::Data;
 use crate::wrapped::{Wrapped, WritePath};
 
 /// Where the next commit fails.

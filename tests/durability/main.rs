@@ -7,6 +7,7 @@ mod disconnect;
 mod disk;
 mod faults;
 mod forgetting;
+mod orders;
 mod patience;
 mod siege;
 mod spread;

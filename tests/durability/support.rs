@@ -9,12 +9,10 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use ipam::actors::failure::Failure;
 use ipam::clock::Clock;
 use ipam::domain::event::{Event, Kind, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId};
 use ipam::domain::pool::{NewPool, Pool};
-use ipam::domain::request::{self, Order, Wanted};
 use ipam::domain::resource::{PoolResource, to_raw};
 use ipam::store::change::{Change, Effect};
 use serde_json::{Value, json};
@@ -201,15 +199,4 @@ pub fn new_pool() -> (PoolId, Change) {
         before: None,
     };
     (pool.id, Change::new(Effect::CreatePool(pool), event))
-}
-
-/// Asks for this many addresses, whichever they are.
-pub fn order(count: usize) -> Order {
-    let request = request::Request { wanted: Wanted::Any(count), ..Default::default() };
-    Order { requests: vec![request], is_list: false, dry_run: false }
-}
-
-/// Whether it failed because so many addresses are free.
-pub fn is_exhausted<T>(outcome: &Result<T, Failure>, free: u128) -> bool {
-    matches!(outcome, Err(Failure::Exhausted(shortage)) if shortage.total.free == free)
 }

@@ -25,7 +25,7 @@ use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::Value;
 
-use crate::support::{is_exhausted, order};
+use crate::orders::{is_exhausted, order};
 use crate::wrapped::{Wrapped, WritePath};
 
 /// How long memory may differ from the store.

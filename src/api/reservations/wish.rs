@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::domain::annotations::Annotations;
+use crate::domain::end::{End, EndPatch};
 use crate::domain::invalid::Invalid;
 use crate::domain::metadata::Metadata;
-use crate::domain::request::{Choice, End, EndPatch, Family, Request, Selector, Wanted};
+use crate::domain::request::{Choice, Family, Request, Selector, Wanted};
 use crate::domain::reservation::ReservationPatch;
 use crate::domain::strategy::Strategy;
 use crate::limits::{AFFINITY_BYTES_MAX, RESERVATION_ADDRESSES_MAX};

@@ -11,17 +11,17 @@ use bitvec::order::Lsb0;
 
 use crate::limits::PAGE_BITS;
 
-pub(super) const PAGE_FULL: u16 = PAGE_BITS as u16;
+pub const PAGE_FULL: u16 = PAGE_BITS as u16;
 const WORD_BITS: u16 = u64::BITS as u16;
 const PAGE_WORDS: usize = PAGE_BITS as usize / u64::BITS as usize;
 /// Set bits that fit into the map's entry itself.
-pub(super) const FEW: usize = 6;
+pub const FEW: usize = 6;
 
 type Bits = BitArray<[u64; PAGE_WORDS], Lsb0>;
 
 /// A page that is neither empty nor full.
 #[derive(Clone, Debug)]
-pub(super) enum Page {
+pub enum Page {
     /// Sorted offsets of the few bits that are set.
     Few { count: u8, set: [u16; FEW] },
     Many {
@@ -35,7 +35,7 @@ pub(super) enum Page {
 /// A piece that is looked for: `size` free offsets in one run, of which the first is `phase` modulo
 /// `step`, a power of two.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
+pub struct Piece {
     pub size: u64,
     pub step: u64,
     pub phase: u64,
@@ -57,7 +57,7 @@ impl Piece {
 
 /// What a search for a piece comes to in one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// It begins so many offsets after the page does, or before it.
     At(i64),
     /// Nowhere; so many bits at the end of the page are free, with those before it if all are.

@@ -9,7 +9,7 @@ use super::page::Page;
 
 /// A set of page numbers as disjoint runs that do not touch: first page → one past the last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PageRuns(BTreeMap<u128, u128>);
+pub struct PageRuns(BTreeMap<u128, u128>);
 
 impl PageRuns {
     /// One past the last page of the run that holds `page`.
@@ -62,14 +62,14 @@ impl PageRuns {
 }
 
 /// Pages one after the other, those of one kind together.
-pub(super) enum Stretch<'a> {
+pub enum Stretch<'a> {
     Free(Range<u128>),
     Partial(u128, &'a mut Page),
     Full,
 }
 
 /// Goes through `pages` in order: linear in those that are partly set and the runs of full ones.
-pub(super) fn stretches<'a>(
+pub fn stretches<'a>(
     partial: &'a mut BTreeMap<u128, Page>,
     full: &'a PageRuns,
     pages: Range<u128>,
@@ -83,7 +83,7 @@ pub(super) fn stretches<'a>(
     }
 }
 
-pub(super) struct Stretches<'a> {
+pub struct Stretches<'a> {
     /// What is left.
     pages: Range<u128>,
     partial: Peekable<btree_map::RangeMut<'a, u128, Page>>,

@@ -18,7 +18,7 @@ const LEFT_BEHIND: usize = 1024;
 
 /// Linear in memory: some 100 bytes an offset.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Idle {
+pub struct Idle {
     times: HashMap<u128, Timestamp>,
     /// In order; the entries that agree with `times` count.
     queue: VecDeque<(Timestamp, u128)>,

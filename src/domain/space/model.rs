@@ -8,16 +8,16 @@ use super::*;
 use crate::domain::strategy::Strategy as Order;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     Never,
     Leased,
     Resting(Timestamp),
     Free(Option<Timestamp>),
 }
-pub(super) use State::{Free, Leased, Never, Resting};
+pub use State::{Free, Leased, Never, Resting};
 
 #[derive(Clone, Debug)]
-pub(super) struct Model {
+pub struct Model {
     addresses: AddressRange,
     pub states: Vec<State>,
     rest: Rest,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 /// Linear in memory: some 100 bytes an offset.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Releases {
+pub struct Releases {
     times: BTreeMap<u128, Timestamp>,
     order: BTreeSet<(Timestamp, u128)>,
 }
@@ -71,7 +71,7 @@ impl Releases {
 }
 
 /// Whether one of `ranges`, which are disjoint and in order, holds `offset`.
-pub(super) fn holds(ranges: &[Range<u128>], offset: u128) -> bool {
+pub fn holds(ranges: &[Range<u128>], offset: u128) -> bool {
     let next = ranges.partition_point(|range| range.end <= offset);
     ranges.get(next).is_some_and(|range| range.contains(&offset))
 }

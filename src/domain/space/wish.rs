@@ -76,7 +76,7 @@ pub enum NotPicked {
 impl Pick<'_> {
     /// The offsets in `addresses` that the limits leave, disjoint, in order and not touching; none
     /// when there are no limits.
-    pub(super) fn limits(&self, addresses: &AddressRange) -> Option<Vec<Range<u128>>> {
+    pub fn limits(&self, addresses: &AddressRange) -> Option<Vec<Range<u128>>> {
         if self.within.is_empty() && self.except.is_empty() {
             return None;
         }
