@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipam::domain::address::AddressRange;
-use ipam::domain::request::{Choice, End, Family, Order, Request, Selector, Wanted};
+use ipam::domain::end::End;
+use ipam::domain::request::{Choice, Family, Order, Request, Selector, Wanted};
 use ipam::domain::strategy::Strategy;
 use ipam::store::query::Scope;
 use jiff::{SignedDuration, Timestamp};

@@ -7,11 +7,12 @@ use futures_util::future::join_all;
 use ipam::actors::ask::{Ask, Condition};
 use ipam::actors::failure::Failure;
 use ipam::domain::annotations::Annotations;
+use ipam::domain::end::{End, EndPatch};
 use ipam::domain::event::{Kind, Verb};
 use ipam::domain::id::{LeaseId, ReservationId, SubnetId};
 use ipam::domain::metadata::Metadata;
 use ipam::domain::pool::{PoolPatch, PoolSettings, PoolSettingsPatch};
-use ipam::domain::request::{End, EndPatch, Family, Order};
+use ipam::domain::request::{Family, Order};
 use ipam::domain::reservation::ReservationPatch;
 use ipam::domain::strategy::Strategy;
 use ipam::domain::subnet::{Layout, Span, SubnetSettings, SubnetSettingsPatch};
@@ -22,6 +23,7 @@ use crate::judge::Case;
 use crate::model::{Model, Subnet, number};
 use crate::script::Author;
 use crate::siege::Dice;
+use crate::support::addresses;
 use crate::world::{Stores, World, eventually, json};
 
 /// Scripts run side by side: what one waits for is another's time.
@@ -165,7 +167,7 @@ impl Play {
     /// Asks, and holds the answer against the model.
     async fn place(&mut self, scope: Scope, order: Order) -> (Vec<ReservationId>, Option<Value>) {
         let answer = self.world.order(scope, order.clone()).await;
-        self.tell((scope, &order, answer.as_ref().map(ToString::to_string)));
+        self.tell((scope, &order, answer.as_ref().map(brief)));
         let case = Case { scope, order: &order, now: self.world.now() };
         let made = case.judge(&mut self.model, &answer);
         self.made.extend(&made);
@@ -379,6 +381,14 @@ impl Play {
         assert_eq!(verbs(&[Verb::Created]), 1);
         let ended = usize::from(!self.model.reservations.contains_key(&id));
         assert_eq!(verbs(&[Verb::Deleted, Verb::Expired]), ended);
+    }
+}
+
+/// The addresses that an answer gives.
+fn brief(answer: &Value) -> Vec<String> {
+    match answer["reservations"].as_array() {
+        Some(list) => list.iter().flat_map(brief).collect(),
+        None => addresses(answer),
     }
 }
 
