@@ -27,8 +27,8 @@ use crate::support::addresses;
 use crate::world::{Stores, World, eventually, json};
 
 /// Scripts run side by side: what one waits for is another's time.
-const SCRIPTS: u64 = 12;
-const STEPS: u64 = 120;
+const SCRIPTS: u64 = 32;
+const STEPS: u64 = 150;
 
 /// A seed may be given, to run a script again that failed.
 const SEED: &str = "IPAM_TEST_SEED";
@@ -36,7 +36,7 @@ const SEED: &str = "IPAM_TEST_SEED";
 pub async fn every_answer_is_what_the_model_allows(stores: Rc<Stores>) {
     let seeds = match std::env::var(SEED) {
         Ok(seed) => vec![seed.parse().expect("a seed is a number")],
-        Err(_) => (1..=if stores.is_mongo() { SCRIPTS / 2 } else { SCRIPTS }).collect(),
+        Err(_) => (1..=if stores.is_mongo() { SCRIPTS / 4 } else { SCRIPTS }).collect(),
     };
     let scripts = seeds.into_iter().map(|seed| {
         let stores = Rc::clone(&stores);
