@@ -192,10 +192,11 @@ impl Directory {
         id: SubnetId,
     ) -> Result<(Arc<SubnetHandle>, Permit), Failure> {
         loop {
-            let handle = self.subnet(id).await?;
-            if let Some(permit) = self.permit(&handle.admission, "subnet")? {
-                return Ok((handle, permit));
+            if let Some(admitted) = self.try_admitted_to_subnet(id)? {
+                return Ok(admitted);
             }
+            // Boxed: loading is rare, and the way of every request is the shorter for it.
+            Box::pin(self.subnet(id)).await?;
         }
     }
 
@@ -226,7 +227,10 @@ impl Directory {
         id: PoolId,
     ) -> Result<(Arc<PoolHandle>, Permit), Failure> {
         loop {
-            let handle = self.pool(id).await?;
+            let handle = match self.pools.running(id) {
+                Some(handle) => handle,
+                None => Box::pin(self.pool(id)).await?,
+            };
             if let Some(permit) = self.permit(&handle.admission, "pool")? {
                 return Ok((handle, permit));
             }

@@ -29,7 +29,8 @@ impl Ipam {
         let order = Arc::new(order);
         match ask.key.clone() {
             Some(key) if !order.dry_run => {
-                self.once(Some(key), self.reserve_decided(scope, order, ask)).await
+                let decided = self.reserve_decided(scope, order, ask);
+                Box::pin(self.once(Some(key), decided)).await
             }
             _ => self.reserve_decided(scope, order, ask).await,
         }

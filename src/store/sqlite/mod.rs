@@ -9,6 +9,7 @@
 //! services that each believe to own the addresses would only refuse each other's work.
 
 mod apply;
+mod checkpoint;
 mod insert;
 mod log;
 mod read;
@@ -41,6 +42,7 @@ use super::Store;
 use super::change::{Batch, Recorded, RequestKey};
 use super::error::{CommitError, Fault, Refusal};
 use super::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use checkpoint::Checkpointer;
 use log::LogEnd;
 use rows::Time;
 use threads::{NoAnswer, Threads};
@@ -169,9 +171,6 @@ fn open_writer(file: &Path) -> Result<Writer, OpenError> {
     }
     configure(&conn, 64 * 1024).map_err(database)?;
     conn.pragma_update(None, "synchronous", "full").map_err(database)?;
-    // In pages. The commit that passes it copies the log into the database, which takes two more
-    // fsyncs; what fails of that is made up for by a later one and fails no commit.
-    conn.pragma_update(None, "wal_autocheckpoint", 4000).map_err(database)?;
     // A log that a long read made grow is cut back to this many bytes.
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024).map_err(database)?;
     let found = schema::migrate(&mut conn).map_err(database)?;
@@ -183,7 +182,12 @@ fn open_writer(file: &Path) -> Result<Writer, OpenError> {
     if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(%error, "the write-ahead log cannot be folded into the database yet");
     }
-    Writer::new(conn).map_err(database)
+    let folder = Connection::open_with_flags(file, flags).map_err(database)?;
+    configure(&folder, 1024).map_err(database)?;
+    let checkpointer = Checkpointer::start(&mut conn, folder).map_err(|source| {
+        OpenError::Directory { dir: file.parent().unwrap_or(file).to_owned(), source }
+    })?;
+    Writer::new(conn, checkpointer).map_err(database)
 }
 
 fn open_reader(file: &Path) -> rusqlite::Result<Connection> {

@@ -14,6 +14,7 @@ use crate::store::change::{Batch, Change};
 use crate::store::error::{CommitError, Fault, Refusal};
 
 use super::apply::{Apply, Stop};
+use super::checkpoint::Checkpointer;
 use super::log::LogEnd;
 use super::rows::Time;
 use super::schema::VERSION;
@@ -22,6 +23,8 @@ const COMMITTING: &str = "committing";
 
 /// The one connection that writes.
 pub struct Writer {
+    // Ends before the connection does, which closes the last of all.
+    checkpointer: Checkpointer,
     conn: Connection,
     log: LogEnd,
 }
@@ -29,9 +32,9 @@ pub struct Writer {
 impl Writer {
     /// # Errors
     /// When the end of the event log cannot be read.
-    pub fn new(conn: Connection) -> rusqlite::Result<Self> {
+    pub fn new(conn: Connection, checkpointer: Checkpointer) -> rusqlite::Result<Self> {
         let log = LogEnd::read(&conn)?;
-        Ok(Self { conn, log })
+        Ok(Self { checkpointer, conn, log })
     }
 
     /// Commits a batch; see [`crate::store::Store::commit`].
@@ -43,6 +46,7 @@ impl Writer {
         }
         tx.commit().map_err(commit_failed)?;
         self.log = log;
+        self.checkpointer.after_commit(&self.conn);
         Ok(verdicts)
     }
 
