@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use server::{IPAM, Server};
 use support::Client;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[expect(dead_code, unused_imports, reason = "shared with others, who need the rest")]
 #[path = "../tests/durability/support.rs"]
 mod support;
 
