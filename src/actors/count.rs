@@ -75,6 +75,11 @@ impl Count {
         self.passing.load(Ordering::Acquire)
     }
 
+    /// Says that no actor will set it any more: what rests now will not for ever.
+    pub fn leave(&self) {
+        self.passing.store(self.resting.load(Ordering::Acquire) > 0, Ordering::Release);
+    }
+
     pub fn set(&self, reserved: u128, resting: u128) {
         self.resting.store(clamped(resting), Ordering::Release);
         self.reserved.store(clamped(reserved), Ordering::Release);

@@ -177,7 +177,10 @@ impl Directory {
         }
         let now = self.shared.clock.now();
         let since = now.saturating_sub(subnet.settings.quarantine()).unwrap_or(Timestamp::MIN);
-        self.shared.store.released_addresses(subnet.id, since).await
+        let mut released = self.shared.store.released_addresses(subnet.id, since).await?;
+        let rests = |address, at| at > since && subnet.layout.is_leasable(address);
+        released.retain(|(address, at)| rests(*address, *at));
+        Ok(released)
     }
 
     /// The actor of a subnet and the right to send it a request.
@@ -504,6 +507,7 @@ impl Directory {
     ) -> Result<(), Failure> {
         close(&handle.admission, "the subnet to come to rest").await?;
         handle.mailbox.do_send(SubnetMessage::Stop);
+        handle.count.leave();
         slot.clear();
         self.shared.metrics.actor_stopped("subnet");
         Ok(())

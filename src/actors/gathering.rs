@@ -151,27 +151,23 @@ impl Gathering {
                 && is_open(&member.record.load())
                 && part.is_met_by(choice, &member.record.load())
         };
-        for resting in [false, true] {
-            let free = |id: SubnetId, member: &Member| {
-                let assigned = assigned.get(&id).copied().unwrap_or(0) as u128;
-                (id, member.may_be_free(resting).saturating_sub(assigned))
+        let room = |id: SubnetId, member: &Member| {
+            let assigned = assigned.get(&id).copied().unwrap_or(0) as u128;
+            let (free, all) = (member.may_be_free(false), member.may_be_free(true));
+            let free = free.saturating_sub(assigned);
+            (id, free, all.saturating_sub(assigned).saturating_sub(free))
+        };
+        let rooms: Vec<(SubnetId, u128, u128)> = members.read(|members| {
+            let asked = members.iter().filter(|(id, member)| is_asked(id, member));
+            let Some(key) = &choice.affinity else {
+                return asked.map(|(id, member)| room(*id, member)).collect();
             };
-            let divided = members.read(|members| {
-                if let Some(key) = &choice.affinity {
-                    let asked = members.iter().filter(|(id, member)| is_asked(id, member));
-                    let mut order: Vec<SubnetId> = asked.map(|(id, _)| *id).collect();
-                    by_affinity(key, &mut order);
-                    let known = order.into_iter().filter_map(|id| Some((id, members.get(&id)?)));
-                    return part.divide(missing, known.map(|(id, member)| free(id, member)));
-                }
-                let asked = members.iter().filter(|(id, member)| is_asked(id, member));
-                part.divide(missing, asked.map(|(id, member)| free(*id, member)))
-            });
-            if let Some(shares) = divided {
-                return Ok(shares);
-            }
-        }
-        Err(NoPlan::Short)
+            let mut order: Vec<SubnetId> = asked.map(|(id, _)| *id).collect();
+            by_affinity(key, &mut order);
+            let known = order.into_iter().filter_map(|id| Some((id, members.get(&id)?)));
+            known.map(|(id, member)| room(id, member)).collect()
+        });
+        part.divide(missing, &rooms).ok_or(NoPlan::Short)
     }
 
     /// The subnets that the addresses asked for by name lie in.

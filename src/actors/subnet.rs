@@ -215,6 +215,10 @@ impl SubnetActor {
         now: Timestamp,
     ) -> Result<Picked, NotPicked> {
         let Some(request) = order.requests.get(part.request) else { return Err(NotPicked::Short) };
+        let own = Family::of(self.member.record.load().layout.addresses().first());
+        if part.family.is_some_and(|family| family != own) {
+            return Err(NotPicked::Short);
+        }
         self.space.pick(&part.pick(&request.choice, part.count(), usual), now)
     }
 

@@ -138,28 +138,47 @@ impl Part {
         Pick { shape, preference, within: &choice.within, except: &choice.except }
     }
 
-    /// From which subnets to take the `missing` addresses of it, given how many may be free in each,
-    /// in the order in which they are asked; `None` when that is not enough. Not for addresses that
-    /// are asked for by name.
+    /// From which subnets to take the `missing` addresses of it, given how many may be free in each
+    /// and how many more rest and may be taken when nothing else is free, in the order in which they
+    /// are asked; `None` when that is not enough. Not for addresses that are asked for by name.
     pub fn divide(
         &self,
         missing: usize,
-        free: impl IntoIterator<Item = (SubnetId, u128)>,
+        rooms: &[(SubnetId, u128, u128)],
     ) -> Option<Vec<(SubnetId, usize)>> {
+        let free = || rooms.iter().map(|(subnet, free, _)| (*subnet, *free));
         match &self.form {
-            Form::Singles { apart: false, .. } => spread(free, missing).ok(),
+            Form::Singles { apart: false, .. } => {
+                spread(free(), missing).ok().or_else(|| divide_all(missing, rooms))
+            }
             Form::Singles { apart: true, .. } => {
-                let some = free.into_iter().filter(|(_, free)| *free > 0);
-                let shares: Vec<_> = some.take(missing).map(|(subnet, _)| (subnet, 1)).collect();
+                let some = rooms.iter().filter(|(_, free, _)| *free > 0);
+                let rests = rooms.iter().filter(|(_, free, rests)| *free == 0 && *rests > 0);
+                let first = some.chain(rests).take(missing);
+                let shares: Vec<_> = first.map(|(subnet, ..)| (*subnet, 1)).collect();
                 (shares.len() == missing).then_some(shares)
             }
             Form::Run { count } | Form::Block { count, .. } => {
-                let mut roomy = free.into_iter().filter(|(_, free)| *free >= *count as u128);
+                let mut roomy = free().filter(|(_, free)| *free >= *count as u128);
                 roomy.next().map(|(subnet, _)| vec![(subnet, *count)])
             }
             Form::Exactly(_) => None,
         }
     }
+}
+
+/// All that is free, which is not enough, and of what rests as much as is missing then.
+fn divide_all(missing: usize, rooms: &[(SubnetId, u128, u128)]) -> Option<Vec<(SubnetId, usize)>> {
+    let free = |room: u128| usize::try_from(room).map_or(missing, |free| free.min(missing));
+    let all: usize = rooms.iter().map(|(_, room, _)| free(*room)).sum();
+    let rests = rooms.iter().map(|(subnet, _, rests)| (*subnet, *rests));
+    let of_rests = spread(rests, missing.saturating_sub(all)).ok()?;
+    let share = |(subnet, room, _): &(SubnetId, u128, u128)| {
+        let early = of_rests.iter().find(|(resting, _)| resting == subnet);
+        let share = free(*room) + early.map_or(0, |(_, count)| *count);
+        (share > 0).then_some((*subnet, share))
+    };
+    Some(rooms.iter().filter_map(share).collect())
 }
 
 /// Puts the subnets into the order in which the key asks them, which is another for each key and
