@@ -54,6 +54,8 @@ pub const RESERVATION_ADDRESSES_MAX: usize = 4096;
 pub const BULK_REQUESTS_MAX: usize = 1000;
 /// Addresses of all the reservations of one request; a commit is bounded by it.
 pub const BULK_ADDRESSES_MAX: usize = RESERVATION_ADDRESSES_MAX;
+/// Bytes of the answer to a list: each reservation repeats its context.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Ranges in `within` and in `except` of one request.
 pub const REQUEST_RANGES_MAX: usize = 256;
 /// Bytes of an `affinity`.
@@ -66,8 +68,13 @@ pub const QUARANTINE_SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
 pub const SUPERNETS_MAX: usize = 64;
 /// How often it is looked for reservations whose time is over; they end within two seconds.
 pub const EXPIRY_LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Reservations that one such look ends together.
-pub const EXPIRY_STEP: usize = 256;
+/// Reservations that one such look ends together, and their leases, unless a single one has more.
+pub const EXPIRY_STEP: usize = 128;
+pub const EXPIRY_LEASES_MAX: usize = 4096;
+/// How long a look waits for one of them.
+pub const EXPIRY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Of those that cannot be ended, so many do not hold up the others.
+pub const EXPIRY_PASSED_OVER_MAX: usize = 4096;
 /// Subnets named in a refusal, each with what is left of it.
 pub const NAMED_SUBNETS_MAX: usize = 32;
 /// Leases named in a refusal, so that the answer stays small.

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -30,6 +31,8 @@ use super::handle::{
 use super::shared::Shared;
 use super::slots::{Resident, Slot, Slots};
 
+/// Subnets whose resting addresses are counted at once.
+const COUNTED_AT_ONCE: usize = 16;
 /// Times a count is tried that others make worthless.
 const COUNTS_MAX: usize = 4;
 
@@ -164,9 +167,9 @@ impl Directory {
     }
 
     async fn load(&self, subnet: &Subnet) -> Result<Loaded, Fault> {
-        // What is released in between is leased here until it is heard of.
-        let released = self.resting(subnet).await?;
+        // What another instance releases in between is leased here until that is heard of.
         let leased = self.shared.store.leased_addresses(subnet.id).await?;
+        let released = self.resting(subnet).await?;
         Ok(Loaded { leased, released })
     }
 
@@ -413,10 +416,12 @@ impl Directory {
             }
             let ids = uncounted.iter().map(|(subnet, _)| subnet.id).collect();
             let leased = self.shared.store.lease_counts(ids).await?;
-            for (subnet, count) in uncounted {
+            let resting = uncounted.iter().map(|(subnet, _)| self.resting(subnet));
+            let resting = stream::iter(resting).buffered(COUNTED_AT_ONCE);
+            let resting: Vec<_> = resting.try_collect().await?;
+            for ((subnet, count), resting) in uncounted.into_iter().zip(resting) {
                 let reserved = leased.get(&subnet.id).copied().unwrap_or(0);
-                let resting = self.resting(&subnet).await?.len() as u64;
-                count.set_counted(Counted { reserved, resting });
+                count.set_counted(Counted { reserved, resting: resting.len() as u64 });
             }
         }
         Ok(())

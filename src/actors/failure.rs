@@ -36,7 +36,8 @@ pub enum Failure {
         /// The shortest prefix of that family that is free.
         largest: Option<u8>,
     },
-    /// The addresses of another subnet of the pool are among those asked for.
+    /// The addresses of another subnet, of the pool or of its address space, are among those asked
+    /// for.
     #[error("{range} overlaps subnet {with}")]
     Overlap { range: AddressRange, with: SubnetId },
     #[error("{kind} {id} has deletion_protection set")]
@@ -48,7 +49,7 @@ pub enum Failure {
     Occupied { leases: Vec<LeaseId> },
     /// The store cannot keep so much in one piece.
     #[error(
-        "the resource with its event takes {bytes} bytes, more than the {bytes_max} that the store can keep in one piece"
+        "what is to be kept or answered takes {bytes} bytes, more than the {bytes_max} that one piece may have"
     )]
     TooLarge { bytes: usize, bytes_max: usize },
     /// `If-Match` names another revision than the current one.
@@ -100,6 +101,19 @@ impl Failure {
             | Self::PreconditionFailed { .. } => is_shared,
             _ => false,
         }
+    }
+
+    /// Whether what another instance does may make it untrue of a request for addresses: something
+    /// may be given back, and a subnet made, opened or changed.
+    pub fn may_be_undone(&self) -> bool {
+        matches!(
+            self,
+            Self::Exhausted { .. }
+                | Self::AddressTaken { .. }
+                | Self::NotAllocatable { .. }
+                | Self::Deleting { .. }
+                | Self::Invalid(_)
+        )
     }
 
     pub fn not_found(kind: Kind, id: impl ToString) -> Self {

@@ -14,13 +14,14 @@ use serde_json::value::RawValue;
 
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
-use crate::domain::invalid::Invalid;
+use crate::domain::pool::Pool;
 use crate::domain::request::Order;
 use crate::domain::reservation::Reservation;
 use crate::domain::resource::{
     Context, Proposal, ReservationResource, in_context, to_json, to_raw,
 };
 use crate::domain::subnet::Subnet;
+use crate::limits::ANSWER_BYTES_MAX;
 use crate::store::change::{Change, Effect, Recorded};
 use crate::store::error::Refusal;
 use crate::store::writer::Verdict;
@@ -84,46 +85,32 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// Hands the reservations to the writer, or only says what they would be.
+    /// Hands the reservations to the writer. What cannot be made is put back, and answered.
     pub fn submit(mut self, shared: &Shared) {
         let now = shared.clock.now();
-        let reservations = match self.reservations(now) {
-            Ok(reservations) => reservations,
-            Err(invalid) => return self.give_up(Err(invalid.into())),
+        let (reservations, subnets) = match self.reservations(now) {
+            Ok(reservations) => (reservations, self.subnets()),
+            Err(failure) => return self.give_up(Err(failure)),
         };
-        let subnets: Vec<Arc<Subnet>> =
-            self.held.iter().map(|held| held.subnet.member.record.load_full()).collect();
-        let pool_record = self.pool.record.load_full();
-        let context = |reservation: &Reservation| {
-            let own = subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
-            Context::new(&pool_record, own.map(Arc::as_ref))
-        };
-        if self.order.dry_run {
-            let proposal = |reservation| {
-                let resource = to_raw(&Proposal::new(reservation, |id| find(&subnets, id)));
-                in_context(&resource, &context(reservation))
-            };
-            let answer = self.answer(&reservations, reservations.iter().map(proposal));
-            return self.give_up(Ok(answer));
-        }
-
-        let mut texts = Vec::with_capacity(reservations.len());
+        let mut texts = Texts::default();
         let mut events = Vec::with_capacity(reservations.len());
-        let mut origin = std::mem::take(&mut self.ask.origin);
-        for (place, reservation) in reservations.iter().enumerate() {
+        let origin = std::mem::take(&mut self.ask.origin);
+        let pool = self.pool.record.load_full();
+        for reservation in &reservations {
             let resource = to_raw(&ReservationResource::new(reservation, |id| find(&subnets, id)));
-            texts.push(in_context(&resource, &context(reservation)));
-            let is_last = place + 1 == reservations.len();
-            let origin = if is_last { std::mem::take(&mut origin) } else { origin.clone() };
+            let text = in_context(&resource, &context(&pool, &subnets, reservation));
+            if let Err(failure) = texts.add(text) {
+                return self.give_up(Err(failure));
+            }
             events.push(event(
                 (Kind::Reservation, Verb::Created),
                 (self.pool.id, reservation.only_subnet()),
                 reservation.id,
-                origin,
+                origin.clone(),
                 resource,
             ));
         }
-        let answer = self.answer(&reservations, texts.into_iter());
+        let answer = self.answer(&reservations, texts);
         let recorded = recorded(&mut self.ask, &answer, now);
         let chosen_under =
             subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
@@ -136,7 +123,30 @@ impl Granted {
         shared.writer.submit(change, Box::new(move |verdict| flight.end(verdict)));
     }
 
-    fn reservations(&mut self, now: Timestamp) -> Result<Vec<Reservation>, Invalid> {
+    /// Answers what the reservations would be; what is held is for the caller to put back.
+    pub fn propose(mut self, shared: &Shared) -> Vec<Held> {
+        let proposed = self.proposed(shared.clock.now());
+        // The client may have gone away.
+        let _ = self.reply.send(proposed);
+        self.held
+    }
+
+    fn proposed(&mut self, now: Timestamp) -> Result<Answer, Failure> {
+        let (reservations, subnets) = (self.reservations(now)?, self.subnets());
+        let pool = self.pool.record.load_full();
+        let mut texts = Texts::default();
+        for reservation in &reservations {
+            let resource = to_raw(&Proposal::new(reservation, |id| find(&subnets, id)));
+            texts.add(in_context(&resource, &context(&pool, &subnets, reservation)))?;
+        }
+        Ok(self.answer(&reservations, texts))
+    }
+
+    fn subnets(&self) -> Vec<Arc<Subnet>> {
+        self.held.iter().map(|held| held.subnet.member.record.load_full()).collect()
+    }
+
+    fn reservations(&mut self, now: Timestamp) -> Result<Vec<Reservation>, Failure> {
         let parents = (self.pool.id, self.subnet);
         let grants = std::mem::take(&mut self.grants);
         let requests = self.order.requests.iter().zip(grants).enumerate();
@@ -149,17 +159,12 @@ impl Granted {
         reservations.collect()
     }
 
-    fn answer(
-        &self,
-        reservations: &[Reservation],
-        mut texts: impl Iterator<Item = String>,
-    ) -> Answer {
+    fn answer(&self, reservations: &[Reservation], Texts { texts, .. }: Texts) -> Answer {
         if self.order.is_list {
             let listed = match self.subnet {
                 Some(subnet) => format!("/subnets/{subnet}/reservations"),
                 None => format!("/pools/{}/reservations", self.pool.id),
             };
-            let texts: Vec<String> = texts.collect();
             let body = format!("{{\"reservations\":[{}]}}", texts.join(","));
             return Answer { location: listed, revision: None, body: Bytes::from(body) };
         }
@@ -167,7 +172,7 @@ impl Granted {
         Answer {
             location: reservations.first().map(|one| location(one.id)).unwrap_or_default(),
             revision: revision.filter(|_| !self.order.dry_run),
-            body: Bytes::from(texts.next().unwrap_or_default()),
+            body: Bytes::from(texts.into_iter().next().unwrap_or_default()),
         }
     }
 
@@ -177,6 +182,36 @@ impl Granted {
         // The client may have gone away.
         let _ = self.reply.send(result);
     }
+}
+
+/// The texts of reservations that are answered together.
+#[derive(Default)]
+struct Texts {
+    texts: Vec<String>,
+    bytes: usize,
+}
+
+impl Texts {
+    /// # Errors
+    /// [`Failure::TooLarge`]: each repeats the metadata of its pool and subnets.
+    fn add(&mut self, text: String) -> Result<(), Failure> {
+        self.bytes += text.len();
+        self.texts.push(text);
+        // A single one may be as large as it is.
+        if self.texts.len() > 1 && self.bytes > ANSWER_BYTES_MAX {
+            return Err(Failure::TooLarge { bytes: self.bytes, bytes_max: ANSWER_BYTES_MAX });
+        }
+        Ok(())
+    }
+}
+
+fn context<'a>(
+    pool: &'a Pool,
+    subnets: &'a [Arc<Subnet>],
+    reservation: &Reservation,
+) -> Context<'a> {
+    let own = subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
+    Context::new(pool, own.map(Arc::as_ref))
 }
 
 struct Creation {

@@ -1,14 +1,16 @@
 //! A pool's order while its addresses are gathered: what was found, what is asked for, and where to
 //! ask next.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::allocate::{Candidate, Taking};
 use crate::domain::event::Kind;
 use crate::domain::id::SubnetId;
 use crate::domain::invalid::Invalid;
-use crate::domain::part::{Form, by_affinity};
+use crate::domain::part::{Affinity, Form};
 use crate::domain::pool::State;
 use crate::domain::request::Choice;
 use crate::domain::shortage::{Room, Shortage};
@@ -16,7 +18,10 @@ use crate::domain::subnet::Subnet;
 use crate::limits::NAMED_SUBNETS_MAX;
 
 use super::failure::Failure;
-use super::handle::{Held, HeldShares, Member, Parts, PoolHandle, Reserve, Share};
+use super::handle::{Held, HeldShares, Member, Members, Parts, PoolHandle, Reserve, Share};
+
+/// How often an order that waited may ask all subnets again before it gives up: others are quicker.
+const RETRIES_MAX: u32 = 16;
 
 pub struct Gathering {
     pub message: Reserve<PoolHandle>,
@@ -25,6 +30,8 @@ pub struct Gathering {
     /// Subnets that have not answered yet, and what each was asked to hold.
     pub asked: Vec<(SubnetId, Vec<Share>)>,
     pub failed: Option<Failure>,
+    /// How often subnets that had nothing more were asked again.
+    retries: u32,
     progress: Vec<Progress>,
 }
 
@@ -32,8 +39,9 @@ pub struct Gathering {
 #[derive(Default)]
 struct Progress {
     found: Vec<(SubnetId, IpAddr)>,
-    /// These gave less than they were asked for, since it last waited.
-    drained: HashSet<SubnetId>,
+    /// These gave less than they were asked for, since it last waited: nothing more is free there, and
+    /// nothing that rests if that was asked for, too.
+    drained: HashMap<SubnetId, bool>,
 }
 
 /// Which subnets to ask for what.
@@ -51,7 +59,15 @@ impl Gathering {
     pub fn new(message: Reserve<PoolHandle>) -> Self {
         let parts = Parts::of(&message.order);
         let progress = parts.parts.iter().map(|_| Progress::default()).collect();
-        Self { message, parts, held: Vec::new(), asked: Vec::new(), failed: None, progress }
+        Self {
+            message,
+            parts,
+            held: Vec::new(),
+            asked: Vec::new(),
+            failed: None,
+            retries: 0,
+            progress,
+        }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -82,7 +98,7 @@ impl Gathering {
         for (share, addresses) in shares {
             let Some(progress) = self.progress.get_mut(share.part) else { continue };
             if addresses.len() < share.count {
-                progress.drained.insert(subnet);
+                *progress.drained.entry(subnet).or_default() |= share.early;
             }
             progress.found.extend(addresses.into_iter().map(|address| (subnet, address)));
         }
@@ -97,14 +113,28 @@ impl Gathering {
     pub fn leave_out(&mut self, subnet: SubnetId, shares: &[Share]) {
         for share in shares {
             if let Some(progress) = self.progress.get_mut(share.part) {
-                progress.drained.insert(subnet);
+                progress.drained.insert(subnet, true);
             }
         }
     }
 
-    /// Forgets which subnets had nothing more: others may have given back since.
-    pub fn try_all_again(&mut self) {
+    /// Forgets which subnets had nothing more: others may have given back since. `false` when it has
+    /// done so too often.
+    pub fn try_all_again(&mut self) -> bool {
+        let was_drained = self.progress.iter().any(|progress| !progress.drained.is_empty());
         self.progress.iter_mut().for_each(|progress| progress.drained.clear());
+        self.retries += u32::from(was_drained);
+        self.retries <= RETRIES_MAX
+    }
+
+    /// Whether some of what is missing may come of what others have been promised.
+    pub fn may_gain_from(&self, promised: &HashMap<SubnetId, usize>) -> bool {
+        let members = &self.message.target.members;
+        let promised = promised.keys().filter_map(|subnet| members.get(*subnet));
+        promised.into_iter().any(|member| {
+            let subnet = member.record.load();
+            (0..self.progress.len()).any(|part| self.missing(part) > 0 && self.meets(part, &subnet))
+        })
     }
 
     /// Where to ask for what is missing, while `promised` is on its way to others. What rests is
@@ -112,14 +142,17 @@ impl Gathering {
     pub fn plan(&self, promised: &HashMap<SubnetId, usize>) -> Result<Plan, NoPlan> {
         let mut plan = Plan::new();
         let mut assigned = promised.clone();
+        let members = Listed::of(&self.message.target.members, self.progress.len());
         for part in 0..self.progress.len() {
             let missing = self.missing(part);
             if missing == 0 {
                 continue;
             }
-            for (subnet, count) in self.shares(part, missing, &assigned)? {
+            for Taking { subnet, count, early } in
+                self.takings(part, missing, &assigned, &members)?
+            {
                 *assigned.entry(subnet).or_default() += count;
-                let share = Share { part, count };
+                let share = Share { part, count, early };
                 match plan.iter_mut().find(|(asked, _)| *asked == subnet) {
                     Some((_, shares)) => shares.push(share),
                     None => plan.push((subnet, vec![share])),
@@ -129,70 +162,80 @@ impl Gathering {
         Ok(plan)
     }
 
-    fn shares(
+    fn takings(
         &self,
         place: usize,
         missing: usize,
         assigned: &HashMap<SubnetId, usize>,
-    ) -> Result<Vec<(SubnetId, usize)>, NoPlan> {
+        members: &Listed,
+    ) -> Result<Vec<Taking>, NoPlan> {
         let (Some(part), Some(progress)) = (self.parts.parts.get(place), self.progress.get(place))
         else {
             return Ok(Vec::new());
         };
         if let Form::Exactly(addresses) = &part.form {
-            return self.shares_of(part.request, addresses).map_err(NoPlan::Failed);
+            return self.takings_of(part.request, addresses).map_err(NoPlan::Failed);
         }
-        let Some(choice) = self.choice(part.request) else { return Ok(Vec::new()) };
-        let members = &self.message.target.members;
-        let is_asked = |id: &SubnetId, member: &Member| {
+        let candidate = |(id, member): (&SubnetId, &Arc<Member>)| {
+            let drained = progress.drained.get(id).copied();
             let is_used_up = part.is_apart() && progress.found.iter().any(|(used, _)| used == id);
-            !is_used_up
-                && !progress.drained.contains(id)
-                && is_open(&member.record.load())
-                && part.is_met_by(choice, &member.record.load())
-        };
-        let room = |id: SubnetId, member: &Member| {
-            let assigned = assigned.get(&id).copied().unwrap_or(0) as u128;
+            if is_used_up || drained == Some(true) || !self.meets(place, &member.record.load()) {
+                return None;
+            }
+            let assigned = assigned.get(id).copied().unwrap_or(0) as u128;
             let (free, all) = (member.may_be_free(false), member.may_be_free(true));
-            let free = free.saturating_sub(assigned);
-            (id, free, all.saturating_sub(assigned).saturating_sub(free))
+            let free = if drained.is_some() { 0 } else { free.saturating_sub(assigned) };
+            let rests = all.saturating_sub(assigned).saturating_sub(free);
+            Some(Candidate { subnet: *id, free, rests })
         };
-        let rooms: Vec<(SubnetId, u128, u128)> = members.read(|members| {
-            let asked = members.iter().filter(|(id, member)| is_asked(id, member));
-            let Some(key) = &choice.affinity else {
-                return asked.map(|(id, member)| room(*id, member)).collect();
-            };
-            let mut order: Vec<SubnetId> = asked.map(|(id, _)| *id).collect();
-            by_affinity(key, &mut order);
-            let known = order.into_iter().filter_map(|id| Some((id, members.get(&id)?)));
-            known.map(|(id, member)| room(id, member)).collect()
+        let affinity = self.choice(part.request).and_then(|choice| choice.affinity.as_deref());
+        let takings = members.read(|members| match affinity.map(Affinity::of) {
+            None => part.divide(missing, members.filter_map(candidate)),
+            Some(affinity) => {
+                let mut candidates: Vec<Candidate> = members.filter_map(candidate).collect();
+                let weight = |candidate: &Candidate| affinity.weight(candidate.subnet);
+                let roomy = candidates.iter().filter(|one| one.free >= missing as u128);
+                match roomy.max_by_key(|candidate| weight(candidate)).copied() {
+                    Some(first) if !part.is_apart() => part.divide(missing, [first]),
+                    _ => {
+                        candidates.sort_by_cached_key(|candidate| Reverse(weight(candidate)));
+                        part.divide(missing, candidates)
+                    }
+                }
+            }
         });
-        part.divide(missing, &rooms).ok_or(NoPlan::Short)
+        takings.ok_or(NoPlan::Short)
+    }
+
+    /// Whether a subnet takes new reservations and can give any of a part.
+    fn meets(&self, place: usize, subnet: &Subnet) -> bool {
+        let Some(part) = self.parts.parts.get(place) else { return false };
+        let choice = self.choice(part.request);
+        is_open(subnet) && choice.is_some_and(|choice| part.is_met_by(choice, subnet))
     }
 
     /// The subnets that the addresses asked for by name lie in.
-    fn shares_of(
-        &self,
-        request: usize,
-        addresses: &[IpAddr],
-    ) -> Result<Vec<(SubnetId, usize)>, Failure> {
+    fn takings_of(&self, request: usize, addresses: &[IpAddr]) -> Result<Vec<Taking>, Failure> {
         let members = self.message.target.members.all();
-        let mut shares: Vec<(SubnetId, usize)> = Vec::new();
+        let mut subnets: Vec<Arc<Subnet>> =
+            members.iter().map(|member| member.record.load_full()).collect();
+        // The subnets of a pool do not overlap.
+        subnets.sort_unstable_by_key(|subnet| subnet.layout.addresses().first());
+        let mut counts: HashMap<SubnetId, usize> = HashMap::new();
         for (place, address) in addresses.iter().enumerate() {
-            let records = members.iter().map(|member| member.record.load_full());
-            let mut holders = records.filter(|subnet| subnet.layout.addresses().contains(*address));
-            let Some(subnet) = holders.next() else {
+            let next = subnets.partition_point(|one| one.layout.addresses().first() <= *address);
+            let before = next.checked_sub(1).and_then(|place| subnets.get(place));
+            let holder = before.filter(|one| one.layout.addresses().contains(*address));
+            let Some(subnet) = holder else {
                 let why = format!("{address} is in no subnet of the pool");
                 let invalid = Invalid::new(format!("addresses[{place}]"), why);
                 return Err(self.message.order.place(request, invalid).into());
             };
-            refuse_closed(&subnet)?;
-            match shares.iter_mut().find(|(known, _)| *known == subnet.id) {
-                Some((_, count)) => *count += 1,
-                None => shares.push((subnet.id, 1)),
-            }
+            refuse_closed(subnet)?;
+            *counts.entry(subnet.id).or_default() += 1;
         }
-        Ok(shares)
+        let takings = counts.into_iter();
+        Ok(takings.map(|(subnet, count)| Taking { subnet, count, early: false }).collect())
     }
 
     fn choice(&self, request: usize) -> Option<&Choice> {
@@ -204,6 +247,8 @@ impl Gathering {
         let mut grants = vec![Vec::new(); self.message.order.requests.len()];
         for (part, progress) in self.parts.parts.iter().zip(&mut self.progress) {
             let mut found = std::mem::take(&mut progress.found);
+            // Whichever subnet answered first.
+            found.sort_by_key(|(subnet, _)| *subnet);
             if let Form::Exactly(addresses) = &part.form {
                 let places: HashMap<IpAddr, usize> = addresses
                     .iter()
@@ -226,14 +271,8 @@ impl Gathering {
             total: Room::default(),
             subnets: Vec::new(),
         };
-        let order = &self.message.order;
-        let is_met = |subnet: &Subnet| {
-            is_open(subnet)
-                && self.parts.parts.iter().any(|part| {
-                    let request = order.requests.get(part.request);
-                    request.is_some_and(|request| part.is_met_by(&request.choice, subnet))
-                })
-        };
+        let is_met =
+            |subnet: &Subnet| (0..self.progress.len()).any(|part| self.meets(part, subnet));
         self.message.target.members.read(|members| {
             for (id, member) in members {
                 if !is_met(&member.record.load()) {
@@ -253,6 +292,36 @@ impl Gathering {
             }
         });
         shortage
+    }
+}
+
+/// The members of a pool while a plan is made. For one part they are looked at one after the other,
+/// until there is enough; for more, those that have nothing are passed over once and for all.
+enum Listed<'a> {
+    All(&'a Members),
+    Some(Vec<(SubnetId, Arc<Member>)>),
+}
+
+impl<'a> Listed<'a> {
+    fn of(members: &'a Members, parts: usize) -> Self {
+        if parts <= 1 {
+            return Self::All(members);
+        }
+        let has_some = |member: &Member| member.may_be_free(true) > 0;
+        Self::Some(members.read(|all| {
+            let some = all.iter().filter(|(_, member)| has_some(member));
+            some.map(|(id, member)| (*id, Arc::clone(member))).collect()
+        }))
+    }
+
+    fn read<T>(
+        &self,
+        look: impl FnOnce(&mut dyn Iterator<Item = (&SubnetId, &Arc<Member>)>) -> T,
+    ) -> T {
+        match self {
+            Self::All(members) => members.read(|all| look(&mut all.iter())),
+            Self::Some(members) => look(&mut members.iter().map(|(id, member)| (id, member))),
+        }
     }
 }
 

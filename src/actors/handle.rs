@@ -104,11 +104,14 @@ impl Parts {
     }
 }
 
-/// A share of one part of an order: the part by its place, and how many addresses.
+/// A share of one part of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
+    /// The part by its place.
     pub part: usize,
     pub count: usize,
+    /// What rests may be among them.
+    pub early: bool,
 }
 
 pub struct Hold {

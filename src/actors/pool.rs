@@ -8,8 +8,8 @@
 //! gather one after the other, so that two of them cannot each hold half of the last addresses and
 //! both fail.
 //!
-//! That too few addresses are free is said only when no other ticket is gathering: what another one
-//! has been promised may come back.
+//! That too few addresses are free is said only when nothing that would do is promised to another
+//! ticket: it may come back.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,9 @@ use super::handle::{
     Reserve, Share, StructureChange, SubnetHandle, SubnetMessage, Ticket,
 };
 use super::structure;
+
+/// Orders that have to wait on, after which no others are looked at until something changes again.
+const RESUMED_IN_VAIN_MAX: usize = 32;
 
 pub struct PoolActor {
     directory: Arc<Directory>,
@@ -147,7 +150,9 @@ impl PoolActor {
         let plan = match gathering.plan(&self.promised) {
             Ok(plan) => plan,
             Err(NoPlan::Failed(failure)) => return self.give_up(ticket, failure),
-            Err(NoPlan::Short) if !self.promised.is_empty() => return self.wait(ticket),
+            Err(NoPlan::Short) if gathering.may_gain_from(&self.promised) => {
+                return self.wait(ticket);
+            }
             Err(NoPlan::Short) => {
                 let failure = Failure::Exhausted(Box::new(gathering.shortage()));
                 return self.give_up(ticket, failure);
@@ -168,10 +173,9 @@ impl PoolActor {
     /// subnet that comes to rest, for which the other may wait in turn.
     fn wait(&mut self, ticket: Ticket) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        if gathering.is_in_the_way() {
+        if gathering.is_in_the_way() || !gathering.try_all_again() {
             return self.give_up(ticket, Failure::Contended);
         }
-        gathering.try_all_again();
         self.waiting.push_back(ticket);
     }
 
@@ -232,8 +236,12 @@ impl PoolActor {
         }
         match answer {
             Ok(held) => gathering.keep(held),
-            // A subnet that is going away is as good as a full one.
-            Err(Failure::Deleting { .. } | Failure::NotFound { .. }) => {
+            // A subnet that is going away, or was closed meanwhile, is as good as a full one.
+            Err(
+                Failure::Deleting { .. }
+                | Failure::NotFound { .. }
+                | Failure::NotAllocatable { .. },
+            ) => {
                 gathering.leave_out(subnet, &shares);
             }
             Err(failure) => gathering.failed = Some(failure),
@@ -250,30 +258,32 @@ impl PoolActor {
         self.resume();
     }
 
-    /// Lets those that wait plan again, in their order, until one has to wait on. The one that
-    /// holds addresses goes first: what it gives back may be what the others wait for.
+    /// Lets those that wait plan again, in their order; those that have to wait on keep their places.
+    /// The one that holds addresses goes first: what it gives back may be what the others wait for.
     fn resume(&mut self) {
         if let Some(place) = self.waiting.iter().position(|next| Some(*next) == self.spreading)
             && let Some(spreading) = self.waiting.remove(place)
         {
             self.waiting.push_front(spreading);
         }
-        while let Some(next) = self.waiting.pop_front() {
-            let others = self.waiting.len();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut in_vain = 0;
+        while in_vain < RESUMED_IN_VAIN_MAX
+            && let Some(next) = waiting.pop_front()
+        {
+            let before = self.waiting.len();
             self.plan(next);
-            if self.waiting.len() > others {
-                // It keeps its place.
-                self.waiting.rotate_right(1);
-                return;
-            }
+            in_vain += usize::from(self.waiting.len() > before);
         }
+        self.waiting.append(&mut waiting);
     }
 
     fn grant(&mut self, ticket: Ticket) {
         let Some(mut gathering) = self.tickets.remove(&ticket) else { return };
         let grants = gathering.grants();
         let Reserve { target, permit, order, ask, reply } = gathering.message;
-        Granted {
+        let is_tried = order.dry_run;
+        let granted = Granted {
             pool: target,
             subnet: None,
             order,
@@ -282,8 +292,12 @@ impl PoolActor {
             pool_permit: Some(permit),
             ask,
             reply,
+        };
+        if is_tried {
+            granted.propose(&self.directory.shared).into_iter().for_each(Held::put_back);
+        } else {
+            granted.submit(&self.directory.shared);
         }
-        .submit(&self.directory.shared);
         self.gathered(ticket);
     }
 

@@ -14,7 +14,7 @@ use crate::domain::invalid::Invalid;
 use crate::domain::pool::{Pool, PoolPatch, State};
 use crate::domain::resource::{PoolResource, SubnetResource, to_raw};
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch};
-use crate::limits::{PATCH_ATTEMPTS_MAX, SUBNETS_PER_POOL_MAX};
+use crate::limits::{PATCH_ATTEMPTS_MAX, RESERVE_ATTEMPTS_MAX, SUBNETS_PER_POOL_MAX};
 use crate::store::change::{Change, Effect};
 use crate::store::error::{Fault, Refusal};
 use crate::store::writer::Verdict;
@@ -459,7 +459,7 @@ impl Structure<'_> {
     /// Makes a subnet of the next network of the wanted size that is free in the supernets of the
     /// pool, and in its address space.
     async fn carve_subnet(&self, request: &CarveRequest, ask: &Ask) -> Result<Answer, Failure> {
-        for _ in 0..PATCH_ATTEMPTS_MAX {
+        for _ in 0..RESERVE_ATTEMPTS_MAX {
             let pool = self.pool.record.load_full();
             carve::check(&pool.settings.supernets, request.family, request.prefix_length)?;
             let mut used: Vec<AddressRange> = Vec::new();

@@ -30,6 +30,7 @@ use super::count::Count;
 use super::directory::Directory;
 use super::failure::Failure;
 use super::flight::Granted;
+use super::gathering::refuse_closed;
 use super::handle::{
     Held, HeldShares, Hold, Learn, Loaded, Member, PoolHandle, Reserve, SubnetHandle, SubnetMessage,
 };
@@ -122,7 +123,10 @@ impl SubnetActor {
             choice.affinity.is_none() && choice.strategy.unwrap_or(usual) == Strategy::LongestIdle
         };
         (self.waiting.is_some() || !self.space.keeps_history())
-            && order.requests.iter().any(|request| asks(&request.choice))
+            && order
+                .requests
+                .iter()
+                .any(|request| request.wanted.is_single() && asks(&request.choice))
     }
 
     /// Lets a message wait for the history, which begins to be read, if it is not already.
@@ -172,7 +176,7 @@ impl SubnetActor {
         let Reserve { target, permit, order, ask, reply } = message;
         let mut grants: Vec<Vec<(SubnetId, IpAddr)>> = vec![Vec::new(); order.requests.len()];
         let mut all = Picked::default();
-        let (now, usual) = (self.now(), self.usual());
+        let (now, usual, round) = (self.now(), self.usual(), self.space.round());
         for part in order.parts() {
             match self.pick(&order, &part, usual, now) {
                 Ok(mut picked) => {
@@ -192,8 +196,8 @@ impl SubnetActor {
                 }
             }
         }
-        self.recount();
-        Granted {
+        let is_tried = order.dry_run;
+        let granted = Granted {
             pool: Arc::clone(&self.pool),
             subnet: Some(target.id),
             order,
@@ -202,8 +206,16 @@ impl SubnetActor {
             pool_permit: None,
             ask,
             reply,
+        };
+        if is_tried {
+            // Before the next message, to which it must make no difference.
+            for held in granted.propose(&self.directory.shared) {
+                self.space.undo(held.picked().clone(), now);
+            }
+            return self.space.set_round(round);
         }
-        .submit(&self.directory.shared);
+        self.recount();
+        granted.submit(&self.directory.shared);
     }
 
     /// All of a part, or nothing.
@@ -266,6 +278,10 @@ impl SubnetActor {
     /// Holds the shares of a pool's order, as much of each as there is.
     fn hold(&mut self, message: Hold) {
         let Hold { parts, shares, subnet, permit, owed } = message;
+        // It may have been closed since the pool planned.
+        if let Err(closed) = refuse_closed(&self.member.record.load()) {
+            return owed.give(Err(closed));
+        }
         let (now, usual) = (self.now(), self.usual());
         let mut held = Picked::default();
         let mut answered = Vec::with_capacity(shares.len());
@@ -276,7 +292,7 @@ impl SubnetActor {
             let own = part.of_subnet(&range);
             let pick = own.pick(&request.choice, share.count, usual);
             let picked = if part.is_divisible() {
-                Ok(self.space.pick_some(&pick, now))
+                Ok(self.space.pick_some(&pick, share.early, now))
             } else {
                 self.space.pick(&pick, now)
             };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 
 use crate::domain::address::AddressRange;
-use crate::domain::allocate::spread;
+use crate::domain::allocate::{Candidate, Taking, apart, spread, whole};
 use crate::domain::id::SubnetId;
 use crate::domain::request::{Choice, Family, Order, Wanted};
 use crate::domain::space::{Pick, Preference, Shape};
@@ -41,8 +41,8 @@ pub enum Form {
 }
 
 impl Order {
-    /// The parts of all requests, those of one request together and in the order in which their
-    /// addresses are answered.
+    /// The parts of all requests, in the order in which they are to be found. Those of one request are
+    /// in the order in which their addresses are answered.
     pub fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::with_capacity(self.requests.len());
         for (place, request) in self.requests.iter().enumerate() {
@@ -65,6 +65,7 @@ impl Order {
                 }
             }
         }
+        parts.sort_by_key(Part::rank);
         parts
     }
 
@@ -138,57 +139,51 @@ impl Part {
         Pick { shape, preference, within: &choice.within, except: &choice.except }
     }
 
-    /// From which subnets to take the `missing` addresses of it, given how many may be free in each
-    /// and how many more rest and may be taken when nothing else is free, in the order in which they
-    /// are asked; `None` when that is not enough. Not for addresses that are asked for by name.
+    /// How to take the `missing` addresses of it from the candidates, which are in the order in which
+    /// they are asked; `None` when that is not enough. Not for addresses that are asked for by name.
     pub fn divide(
         &self,
         missing: usize,
-        rooms: &[(SubnetId, u128, u128)],
-    ) -> Option<Vec<(SubnetId, usize)>> {
-        let free = || rooms.iter().map(|(subnet, free, _)| (*subnet, *free));
+        candidates: impl IntoIterator<Item = Candidate>,
+    ) -> Option<Vec<Taking>> {
         match &self.form {
-            Form::Singles { apart: false, .. } => {
-                spread(free(), missing).ok().or_else(|| divide_all(missing, rooms))
-            }
-            Form::Singles { apart: true, .. } => {
-                let some = rooms.iter().filter(|(_, free, _)| *free > 0);
-                let rests = rooms.iter().filter(|(_, free, rests)| *free == 0 && *rests > 0);
-                let first = some.chain(rests).take(missing);
-                let shares: Vec<_> = first.map(|(subnet, ..)| (*subnet, 1)).collect();
-                (shares.len() == missing).then_some(shares)
-            }
-            Form::Run { count } | Form::Block { count, .. } => {
-                let mut roomy = free().filter(|(_, free)| *free >= *count as u128);
-                roomy.next().map(|(subnet, _)| vec![(subnet, *count)])
-            }
+            Form::Singles { apart: false, .. } => spread(candidates, missing),
+            Form::Singles { apart: true, .. } => apart(candidates, missing),
+            Form::Run { count } | Form::Block { count, .. } => whole(candidates, *count),
             Form::Exactly(_) => None,
+        }
+    }
+
+    /// What cannot be had elsewhere comes first: an address that is asked for by name must not be
+    /// taken by a part that any would do for.
+    fn rank(&self) -> u8 {
+        match &self.form {
+            Form::Exactly(_) => 0,
+            Form::Block { .. } => 1,
+            Form::Run { .. } => 2,
+            Form::Singles { .. } => 3,
         }
     }
 }
 
-/// All that is free, which is not enough, and of what rests as much as is missing then.
-fn divide_all(missing: usize, rooms: &[(SubnetId, u128, u128)]) -> Option<Vec<(SubnetId, usize)>> {
-    let free = |room: u128| usize::try_from(room).map_or(missing, |free| free.min(missing));
-    let all: usize = rooms.iter().map(|(_, room, _)| free(*room)).sum();
-    let rests = rooms.iter().map(|(subnet, _, rests)| (*subnet, *rests));
-    let of_rests = spread(rests, missing.saturating_sub(all)).ok()?;
-    let share = |(subnet, room, _): &(SubnetId, u128, u128)| {
-        let early = of_rests.iter().find(|(resting, _)| resting == subnet);
-        let share = free(*room) + early.map_or(0, |(_, count)| *count);
-        (share > 0).then_some((*subnet, share))
-    };
-    Some(rooms.iter().filter_map(share).collect())
-}
-
-/// Puts the subnets into the order in which the key asks them, which is another for each key and
+/// In which order the subnets are asked for a key: the greater first, another order for each key and
 /// always the same for one, whatever other subnets there are (rendezvous hashing, Thaler and
 /// Ravishankar 1998). Nothing is stored.
-pub fn by_affinity(key: &str, subnets: &mut [SubnetId]) {
-    subnets.sort_by_cached_key(|subnet| {
-        let mut hasher = Sha256::new();
-        hasher.update(key);
-        hasher.update(subnet.as_bytes());
-        <[u8; 32]>::from(hasher.finalize())
-    });
+#[derive(Clone, Copy, Debug)]
+pub struct Affinity(u64);
+
+impl Affinity {
+    pub fn of(key: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        Self(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
+    }
+
+    pub fn weight(self, subnet: SubnetId) -> u64 {
+        let id = u128::from_be_bytes(*subnet.as_bytes());
+        // The finalizer of SplitMix64 (Steele, Lea and Flood 2014).
+        let mut mixed = self.0 ^ (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
 }

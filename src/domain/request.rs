@@ -100,6 +100,11 @@ pub struct Selector {
 }
 
 impl Wanted {
+    /// Whether any addresses will do, one by one.
+    pub fn is_single(&self) -> bool {
+        matches!(self, Self::Any(_) | Self::PerFamily { .. })
+    }
+
     /// How many addresses they are.
     pub fn count(&self) -> usize {
         match self {

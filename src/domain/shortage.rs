@@ -39,12 +39,16 @@ impl Room {
 }
 
 impl Shortage {
-    /// Takes over into the total what became known of the subnets.
+    /// Takes over into the total what became known of the subnets. Of the longest run it says nothing
+    /// unless it is known of all of which something is free.
     pub fn join_rooms(&mut self) {
-        for (_, room) in &self.subnets {
-            self.total.largest_run = self.total.largest_run.max(room.largest_run);
-            let times = [self.total.next_free_at, room.next_free_at];
-            self.total.next_free_at = times.into_iter().flatten().min();
-        }
+        let rooms = || self.subnets.iter().map(|(_, room)| room);
+        let free = rooms().fold(0u128, |free, room| free.saturating_add(room.free));
+        let runs: Option<Vec<u128>> = rooms().map(|room| room.largest_run).collect();
+        let runs = runs.filter(|_| free == self.total.free);
+        let resting = rooms().map(|room| room.quarantined).sum::<u128>();
+        let next = rooms().filter_map(|room| room.next_free_at).min();
+        self.total.largest_run = runs.and_then(|runs| runs.into_iter().max());
+        self.total.next_free_at = next.filter(|_| resting == self.total.quarantined);
     }
 }

@@ -84,16 +84,16 @@ impl Ipam {
                     }
                     self.pause(&mut pause).await;
                 }
-                // Another instance may have given back what is missing, or opened a subnet again.
-                Failure::Exhausted { .. }
-                | Failure::AddressTaken { .. }
-                | Failure::NotAllocatable { .. }
-                    if !has_heard =>
-                {
+                refused if has_heard || !refused.may_be_undone() => {
+                    return self.explained(scope, refused).await;
+                }
+                refused => {
                     has_heard = true;
                     self.directory.following.catch_up().await;
+                    if begun.elapsed() > self.settings.commit_timeout {
+                        return self.explained(scope, refused).await;
+                    }
                 }
-                failed => return self.explained(scope, failed).await,
             }
             // Each attempt has the whole time anew, so none begins after it.
             if begun.elapsed() > self.settings.commit_timeout {
@@ -154,19 +154,20 @@ impl Ipam {
         Err(Failure::Exhausted(shortage))
     }
 
-    /// Asks those subnets that have an actor and of which something is free or rests.
+    /// Asks those subnets of which something is free or rests.
     async fn survey(&self, shortage: &mut Shortage) {
         let asked = shortage.subnets.iter_mut().map(async |(id, room)| {
             if room.free == 0 && room.quarantined == 0 {
                 return;
             }
-            let Ok(Some((subnet, _permit))) = self.directory.try_admitted_to_subnet(*id) else {
-                return;
+            let told = async {
+                let (subnet, _permit) = self.directory.admitted_to_subnet(*id).await.ok()?;
+                let (reply, answer) = oneshot::channel();
+                subnet.mailbox.do_send(SubnetMessage::Survey(reply));
+                answer.await.ok()
             };
-            let (reply, answer) = oneshot::channel();
-            subnet.mailbox.do_send(SubnetMessage::Survey(reply));
             // Without an answer in time it is said of it what is known.
-            if let Ok(Ok(now)) = tokio::time::timeout(SURVEY_WAIT_MAX, answer).await {
+            if let Ok(Some(now)) = tokio::time::timeout(SURVEY_WAIT_MAX, told).await {
                 (room.largest_run, room.next_free_at) = (now.largest_run, now.next_free_at);
             }
         });

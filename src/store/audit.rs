@@ -23,6 +23,9 @@ use crate::store::change::Recorded;
 use crate::store::error::Fault;
 use crate::store::query::{EventQuery, LeaseQuery, List, Scope};
 
+/// Recorded answers that are read at once: one to a list may be megabytes.
+const ANSWERS_AT_ONCE: usize = 16;
+
 /// Recomputes every invariant that can be, and lists what breaks one.
 ///
 /// # Errors
@@ -186,7 +189,7 @@ impl<'store> Check<'store> {
     async fn answers(&mut self) -> Result<(), Fault> {
         let mut after = None;
         loop {
-            let page = self.store.answers(after, PAGE_LIMIT_MAX).await?;
+            let page = self.store.answers(after, ANSWERS_AT_ONCE).await?;
             for answer in &page.items {
                 self.answer(answer).await?;
             }

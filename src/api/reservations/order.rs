@@ -1,6 +1,9 @@
 //! From a body to an [`Order`]: one reservation, or a list of them that is granted as a whole.
 
-use crate::domain::request::{Order, Request};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::domain::request::{Order, Request, Wanted};
 use crate::limits::BULK_ADDRESSES_MAX;
 use crate::store::query::Scope;
 
@@ -27,6 +30,7 @@ impl OrderBody {
                 });
                 let requests = requests.collect::<Result<Vec<_>, _>>()?;
                 check_total(&requests)?;
+                check_named_once(&requests)?;
                 Ok(Order { requests, is_list: true, dry_run })
             }
         }
@@ -50,6 +54,23 @@ fn common_dry_run(wishes: &[WishBody]) -> Result<bool, Problem> {
             Err(Problem::contradiction([&field, "[0].dry_run"], why))
         }
     }
+}
+
+/// No two items can have the same address.
+fn check_named_once(requests: &[Request]) -> Result<(), Problem> {
+    let mut items: HashMap<IpAddr, usize> = HashMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        let Wanted::Exactly(addresses) = &request.wanted else { continue };
+        for address in addresses {
+            if let Some(before) = items.insert(*address, index) {
+                let fields = [before, index].map(|index| format!("{}.addresses", item(index)));
+                let why = format!("both ask for {address}");
+                let [before, field] = &fields;
+                return Err(Problem::contradiction([field, before], why));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_total(requests: &[Request]) -> Result<(), Problem> {

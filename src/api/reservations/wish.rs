@@ -58,7 +58,11 @@ impl WishBody {
             described: described.len(),
         };
         let wanted = counts.wanted(self.addresses.0.map(Bounded::read))?;
-        check_described(described.len(), &wanted)?;
+        if described.len() > wanted.count() {
+            let count = wanted.count();
+            let why = format!("{} leases are described and {count} asked for", described.len());
+            return Err(Problem::contradiction(["leases", counted_by], why));
+        }
         let choice = Choice {
             strategy: self.strategy.0.map(|Text(strategy)| strategy),
             affinity: self.affinity.0.map(affinity).transpose()?,
@@ -236,15 +240,6 @@ fn at_most(field: &str, count: u64) -> Result<usize, Invalid> {
     count.ok_or_else(|| {
         Invalid::new(field, format!("is more than {RESERVATION_ADDRESSES_MAX} addresses"))
     })
-}
-
-fn check_described(described: usize, wanted: &Wanted) -> Result<(), Invalid> {
-    let count = wanted.count();
-    if described > count {
-        let why = format!("describes {described} leases, more than are asked for ({count})");
-        return Err(Invalid::new("leases", why));
-    }
-    Ok(())
 }
 
 fn descriptions(described: Vec<Object<DescribedLease>>) -> Result<Vec<Annotations>, Invalid> {

@@ -41,7 +41,7 @@ impl Space {
                     return Err(NotPicked::Short);
                 }
                 let round = self.round;
-                let picked = self.pick_singles(count, pick.preference, ranges);
+                let picked = self.pick_singles(count, pick.preference, ranges, true);
                 if picked.addresses.len() < count {
                     self.undo(picked, now);
                     self.round = round;
@@ -64,9 +64,9 @@ impl Space {
         }
     }
 
-    /// Takes as many single addresses as there are, at most as many as are wanted; of another shape,
-    /// all or nothing.
-    pub fn pick_some(&mut self, pick: &Pick<'_>, now: Timestamp) -> Picked {
+    /// Takes as many single addresses as there are, at most as many as are wanted, those that rest only
+    /// if `early` says so; of another shape, all or nothing.
+    pub fn pick_some(&mut self, pick: &Pick<'_>, early: bool, now: Timestamp) -> Picked {
         let Shape::Singles(count) = pick.shape else {
             return self.pick(pick, now).unwrap_or_default();
         };
@@ -74,7 +74,7 @@ impl Space {
         let limits = pick.limits(&self.addresses);
         let whole = 0..self.addresses.size();
         let ranges = limits.as_deref().unwrap_or(slice::from_ref(&whole));
-        self.pick_singles(count, pick.preference, ranges)
+        self.pick_singles(count, pick.preference, ranges, early)
     }
 
     fn pick_exactly(
@@ -105,6 +105,7 @@ impl Space {
         count: usize,
         preference: Preference<'_>,
         ranges: &[Range<u128>],
+        early: bool,
     ) -> Picked {
         // No more than there may be.
         let at_most = usize::try_from(self.taken.len()).map_or(count, |len| count.min(len));
@@ -129,7 +130,7 @@ impl Space {
             }
         }
         let missing = count - picked.addresses.len();
-        if missing > 0 && self.rest.may_override {
+        if missing > 0 && early && self.rest.may_override {
             for (at, offset) in self.resting.oldest_in(ranges, missing) {
                 self.resting.remove(offset);
                 if let Some(address) = self.addresses.at(offset) {

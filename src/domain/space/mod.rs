@@ -112,6 +112,16 @@ impl Space {
     }
 
     /// Whether it is known when free addresses were released.
+    /// Where the next round of `round_robin` begins. It moves with each pick; one that was only tried
+    /// puts it back with [`Space::set_round`].
+    pub fn round(&self) -> u128 {
+        self.round
+    }
+
+    pub fn set_round(&mut self, round: u128) {
+        self.round = round;
+    }
+
     pub fn keeps_history(&self) -> bool {
         self.history.is_some()
     }

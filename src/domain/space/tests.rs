@@ -191,7 +191,7 @@ proptest! {
                     if pick.preference == Preference::Strategy(Order::LongestIdle) && !history {
                         pick.preference = Preference::Strategy(Order::FirstAvailable);
                     }
-                    let found = if some { Ok(space.pick_some(&pick, now)) } else { space.pick(&pick, now) };
+                    let found = if some { Ok(space.pick_some(&pick, true, now)) } else { space.pick(&pick, now) };
                     let by_chance = order == Some(Order::Random) && !matches!(pick.shape, Shape::Exactly(_));
                     match &found {
                         Ok(picked) if by_chance && !picked.addresses.is_empty() => {

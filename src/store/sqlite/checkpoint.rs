@@ -59,7 +59,7 @@ impl Checkpointer {
         Ok(Self { wake: Some(wake), pages, thread: Some(thread) })
     }
 
-    /// Called after each commit, on the writer's connection.
+    /// Called after each commit, on the writer's connection, when its verdicts are told.
     pub fn after_commit(&self, writer: &Connection) {
         let logged = self.pages.logged.load(Ordering::Acquire);
         if logged < FOLD_AT {

@@ -210,7 +210,8 @@ fn configure(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Result<(), Refusal>>, CommitError> {
-        let outcome = self.writer.run(move |writer| writer.commit(&batch)).await;
+        let outcome =
+            self.writer.run_and_then(move |writer| writer.commit(&batch), Writer::fold).await;
         outcome.unwrap_or_else(|no_answer| {
             let fault = Fault::new("committing", no_answer);
             Err(match no_answer {

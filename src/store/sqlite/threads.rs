@@ -55,10 +55,23 @@ impl<S: Send + 'static> Threads<S> {
         &self,
         job: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, NoAnswer> {
+        self.run_and_then(job, |_| {}).await
+    }
+
+    /// The same; when its answer is sent, `after` runs there, before the next job.
+    ///
+    /// # Errors
+    /// As [`Threads::run`].
+    pub async fn run_and_then<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut S) -> T + Send + 'static,
+        after: impl FnOnce(&mut S) + Send + 'static,
+    ) -> Result<T, NoAnswer> {
         let (reply, answer) = oneshot::channel();
         let job: Job<S> = Box::new(move |state| {
             // Who no longer waits need not be told.
             let _ = reply.send(job(state));
+            after(state);
         });
         let queue = self.queue.as_ref().ok_or(NoAnswer::NotBegun)?;
         queue.send(job).await.map_err(|_| NoAnswer::NotBegun)?;

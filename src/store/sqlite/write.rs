@@ -46,8 +46,12 @@ impl Writer {
         }
         tx.commit().map_err(commit_failed)?;
         self.log = log;
-        self.checkpointer.after_commit(&self.conn);
         Ok(verdicts)
+    }
+
+    /// Folds what is left of the log; for a moment when nobody waits for a commit.
+    pub fn fold(&mut self) {
+        self.checkpointer.after_commit(&self.conn);
     }
 
     /// Applies a batch in a transaction that is left to be committed, with the verdicts and the end
