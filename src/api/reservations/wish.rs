@@ -48,6 +48,8 @@ impl WishBody {
     /// A problem that names the field that breaks a rule, or the two that contradict each other.
     pub fn into_request(self, scope: Scope) -> Result<Request, Problem> {
         self.check_apart()?;
+        let says = ["addresses", "prefix_length", "ipv4", "ipv6"];
+        let counted_by = says.into_iter().find(|field| self.says(field)).unwrap_or("count");
         let described = self.leases.0.map(|leases| leases.0).unwrap_or_default();
         let counts = Counts {
             count: self.count.0,

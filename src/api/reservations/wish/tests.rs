@@ -209,10 +209,6 @@ fn wrong_values_name_their_field() {
         (json!({"ttl_seconds": TTL_SECONDS_MAX + 1}), "ttl_seconds"),
         (json!({"expires_at": "tomorrow"}), "expires_at"),
         (json!({"expires_at": 1_800_000_000}), "expires_at"),
-        (json!({"count": 1, "leases": [{}, {}]}), "leases"),
-        (json!({"ipv4": 1, "leases": [{}, {}]}), "leases"),
-        (json!({"addresses": ["::1"], "leases": [{}, {}]}), "leases"),
-        (json!({"prefix_length": 32, "leases": [{}, {}]}), "leases"),
         (json!({"leases": [{}, {"name": 1}]}), "leases[1].name"),
         (json!({"dry_run": "yes"}), "dry_run"),
         (json!({"tags": ["a", "a"]}), "tags[1]"),
@@ -223,6 +219,28 @@ fn wrong_values_name_their_field() {
         let (found, _) = named(&in_pool(&json!([{}, body])).unwrap_err());
         assert_eq!(found, format!("[1].{field}"), "{body}");
     }
+}
+
+#[test]
+fn more_leases_than_are_asked_for_contradict_what_says_how_many() {
+    for (body, counted_by) in [
+        (json!({"count": 1, "leases": [{}, {}]}), "count"),
+        (json!({"ipv4": 1, "leases": [{}, {}]}), "ipv4"),
+        (json!({"ipv4": 0, "ipv6": 1, "leases": [{}, {}]}), "ipv4"),
+        (json!({"addresses": ["::1"], "leases": [{}, {}]}), "addresses"),
+        (json!({"prefix_length": 32, "leases": [{}, {}]}), "prefix_length"),
+    ] {
+        let (_, fields) = named(&in_pool(&body).unwrap_err());
+        assert_eq!(fields, ["leases", counted_by], "{body}");
+    }
+}
+
+#[test]
+fn no_two_items_of_a_list_name_the_same_address() {
+    let twice = json!([{"addresses": ["::1"]}, {}, {"addresses": ["::2", "::1"]}]);
+    let (field, fields) = named(&in_pool(&twice).unwrap_err());
+    assert_eq!(field, "[2].addresses");
+    assert_eq!(fields, ["[2].addresses", "[0].addresses"]);
 }
 
 #[test]
