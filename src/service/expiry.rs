@@ -75,7 +75,8 @@ impl Expiry {
         }
         let more = is_full || taken.peek().is_some();
         drop(taken);
-        let ended = join_all(step.into_iter().map(async |one| (one.id, end(ipam, one).await))).await;
+        let ended =
+            join_all(step.into_iter().map(async |one| (one.id, end(ipam, one).await))).await;
         let (mut some, mut failed) = (false, None);
         for (id, ended) in ended {
             match ended {
