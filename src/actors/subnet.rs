@@ -189,6 +189,7 @@ impl SubnetActor {
                 }
                 Err(not_picked) => {
                     self.space.undo(all, now);
+                    self.recount();
                     let failure = self.failure(&order, &part, not_picked, now);
                     // The client may have gone away.
                     let _ = reply.send(Err(failure));
@@ -212,7 +213,9 @@ impl SubnetActor {
             for held in granted.propose(&self.directory.shared) {
                 self.space.undo(held.picked().clone(), now);
             }
-            return self.space.set_round(round);
+            self.space.set_round(round);
+            // Some may have rested enough by now.
+            return self.recount();
         }
         self.recount();
         granted.submit(&self.directory.shared);

@@ -242,8 +242,8 @@ fn a_list_that_cannot_be_granted_changes_nothing() {
         let too_many = json!([{"count": 3}, {"count": 3}, {}]);
         post(&api, holder, &too_many).problem(409, "exhausted");
         let twice = json!([{"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.2"]}]);
-        let problem = post(&api, holder, &twice).problem(409, "address_taken");
-        assert_eq!(problem["address"], "10.0.0.2");
+        let problem = post(&api, holder, &twice).problem(422, "invalid");
+        assert_eq!(problem["fields"], json!(["[1].addresses", "[0].addresses"]));
     }
     assert_eq!(api.get(&pool).expect(200).json()["usage"]["reserved"], 0);
     assert_eq!(api.events(), before);
