@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::clock::Clock;
 use crate::domain::event::{Event, Kind, Origin, Verb};
 use crate::domain::id::{EventId, PoolId, ReservationId, SubnetId};
 use crate::domain::pool::Pool;
@@ -252,19 +253,22 @@ impl Creation {
 
 /// Addresses that become free when a change is durable.
 pub struct Release {
+    clock: Clock,
     held: Vec<Held>,
     reply: Option<Reply<()>>,
 }
 
 impl Release {
-    pub fn new(held: Vec<Held>, reply: Reply<()>) -> Self {
-        Self { held, reply: Some(reply) }
+    pub fn new(clock: Clock, held: Vec<Held>, reply: Reply<()>) -> Self {
+        Self { clock, held, reply: Some(reply) }
     }
 
     pub fn end(&mut self, verdict: Verdict) {
         let result = match verdict {
             Verdict::Done => {
-                self.held.drain(..).for_each(Held::release);
+                // The commit was a moment ago: they rest a little longer rather than a little less.
+                let at = self.clock.now();
+                self.held.drain(..).for_each(|held| held.release(at));
                 Ok(())
             }
             // Nothing is freed; the permits stay until it is known.

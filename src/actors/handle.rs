@@ -58,8 +58,8 @@ pub enum SubnetMessage {
     Reserve(Box<Reserve<SubnetHandle>>),
     /// Choose addresses for reservations that the pool will commit.
     Hold(Hold),
-    /// The lease of these has durably ended.
-    Release(Held),
+    /// The lease of these has durably ended, at this time or a moment before.
+    Release(Held, Timestamp),
     /// The lease of these never came to be: they are as they were before.
     PutBack(Held),
     /// The store was read: this is what it says of some addresses.
@@ -224,9 +224,9 @@ impl Held {
         self.send(SubnetMessage::PutBack);
     }
 
-    /// Has the addresses released, whose lease has ended; else the same.
-    pub fn release(self) {
-        self.send(SubnetMessage::Release);
+    /// Has the addresses released, whose lease has ended by `at`; else the same.
+    pub fn release(self, at: Timestamp) {
+        self.send(|held| SubnetMessage::Release(held, at));
     }
 
     fn send(self, message: impl FnOnce(Self) -> SubnetMessage) {

@@ -334,11 +334,10 @@ impl SubnetActor {
         self.count.returned(held.addresses().len(), reserved, resting);
     }
 
-    fn release(&mut self, held: &Held) {
-        // The commit was a moment ago: they rest a little longer rather than a little less.
+    fn release(&mut self, held: &Held, at: Timestamp) {
         let now = self.now();
         self.give_back(held, |space, address| {
-            space.release(address, now, now);
+            space.release(address, at, now);
         });
     }
 
@@ -407,7 +406,7 @@ impl Handler<SubnetMessage> for SubnetActor {
         match message {
             SubnetMessage::Reserve(message) => self.reserve(*message),
             SubnetMessage::Hold(message) => self.hold(message),
-            SubnetMessage::Release(held) => self.release(&held),
+            SubnetMessage::Release(held, at) => self.release(&held, at),
             SubnetMessage::PutBack(held) => self.put_back(&held),
             SubnetMessage::Learn(message) => self.learn(message),
             SubnetMessage::History(read) => self.learn_history(read, context),

@@ -165,7 +165,7 @@ impl Ipam {
     /// Commits a change that ends the leases of what is held.
     pub(super) async fn release(&self, held: Vec<Held>, change: Change) -> Result<(), Failure> {
         let (reply, ended) = oneshot::channel();
-        let mut release = Release::new(held, reply);
+        let mut release = Release::new(self.shared().clock.clone(), held, reply);
         self.shared().writer.submit(change, Box::new(move |verdict| release.end(verdict)));
         answered(ended.await)
     }
