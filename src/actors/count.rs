@@ -20,6 +20,8 @@ pub struct Count {
     reserved: AtomicU64,
     resting: AtomicU64,
     returning: AtomicU64,
+    /// On their way back, to rest.
+    retiring: AtomicU64,
     /// It was counted while some rested: they do not rest for ever, and nobody will say so.
     passing: AtomicBool,
     /// What was known before it was to be counted anew.
@@ -36,6 +38,7 @@ impl Default for Count {
             reserved: AtomicU64::new(UNKNOWN),
             resting: AtomicU64::new(0),
             returning: AtomicU64::new(0),
+            retiring: AtomicU64::new(0),
             passing: AtomicBool::new(false),
             before: Counted::default(),
         }
@@ -64,9 +67,10 @@ impl Count {
         let reserved = self.reserved.load(Ordering::Acquire);
         let reserved = (reserved != UNKNOWN).then_some(reserved)?;
         let returning = self.returning.load(Ordering::Acquire);
+        let retiring = self.retiring.load(Ordering::Acquire);
         Some(Counted {
-            reserved: reserved.saturating_sub(returning),
-            resting: self.resting.load(Ordering::Acquire),
+            reserved: reserved.saturating_sub(returning + retiring),
+            resting: self.resting.load(Ordering::Acquire) + retiring,
         })
     }
 
@@ -100,15 +104,19 @@ impl Count {
         }
     }
 
-    /// Says that some are on their way back.
-    pub fn returning(&self, addresses: usize) {
-        self.returning.fetch_add(addresses as u64, Ordering::AcqRel);
+    /// Says that some are on their way back, to be free or to rest.
+    pub fn returning(&self, addresses: usize, to_rest: bool) {
+        self.on_their_way(to_rest).fetch_add(addresses as u64, Ordering::AcqRel);
     }
 
     /// Sets what is so now that some have come back.
-    pub fn returned(&self, addresses: usize, reserved: u128, resting: u128) {
+    pub fn returned(&self, addresses: usize, to_rest: bool, reserved: u128, resting: u128) {
         self.set(reserved, resting);
-        self.returning.fetch_sub(addresses as u64, Ordering::AcqRel);
+        self.on_their_way(to_rest).fetch_sub(addresses as u64, Ordering::AcqRel);
+    }
+
+    fn on_their_way(&self, to_rest: bool) -> &AtomicU64 {
+        if to_rest { &self.retiring } else { &self.returning }
     }
 }
 
@@ -129,9 +137,10 @@ mod tests {
         let unknown = Count::default();
         assert_eq!((unknown.known(), unknown.shown()), (None, counted(0, 0)));
         let count = Count::of(7, 3);
-        count.returning(2);
+        count.returning(2, false);
+        count.returning(1, true);
         let stale = count.stale().stale();
-        assert_eq!((stale.known(), stale.shown()), (None, counted(5, 3)));
+        assert_eq!((stale.known(), stale.shown()), (None, counted(4, 4)));
         stale.set_counted(counted(4, 0));
         stale.set_counted(counted(9, 1));
         assert_eq!((stale.known(), stale.shown()), (Some(counted(4, 0)), counted(4, 0)));

@@ -42,6 +42,13 @@ pub struct SubnetHandle {
     pub mailbox: Recipient<SubnetMessage>,
 }
 
+impl SubnetHandle {
+    /// Whether released addresses rest. That does not change while a permit is out.
+    pub fn is_quarantined(&self) -> bool {
+        self.member.record.load().settings.quarantine_seconds > 0
+    }
+}
+
 /// What an actor knows of its subnet when it starts.
 pub struct Loaded {
     /// The addresses that are leased.
@@ -221,20 +228,21 @@ impl Held {
     /// Has the addresses put back as they were before they were picked. They are in flight, and the
     /// permit is out, until the actor has done so.
     pub fn put_back(self) {
-        self.send(SubnetMessage::PutBack);
+        self.send(false, SubnetMessage::PutBack);
     }
 
     /// Has the addresses released, whose lease has ended by `at`; else the same.
     pub fn release(self, at: Timestamp) {
-        self.send(|held| SubnetMessage::Release(held, at));
+        let to_rest = self.subnet.is_quarantined();
+        self.send(to_rest, |held| SubnetMessage::Release(held, at));
     }
 
-    fn send(self, message: impl FnOnce(Self) -> SubnetMessage) {
+    fn send(self, to_rest: bool, message: impl FnOnce(Self) -> SubnetMessage) {
         if self.addresses().is_empty() {
             return;
         }
         let subnet = Arc::clone(&self.subnet);
-        subnet.count.returning(self.addresses().len());
+        subnet.count.returning(self.addresses().len(), to_rest);
         subnet.mailbox.do_send(message(self));
     }
 }

@@ -318,7 +318,7 @@ impl SubnetActor {
     }
 
     /// Makes addresses free again, or lets them rest: `free` says how, for one of them.
-    fn give_back(&mut self, held: &Held, free: impl Fn(&mut Space, IpAddr)) {
+    fn give_back(&mut self, held: &Held, to_rest: bool, free: impl Fn(&mut Space, IpAddr)) {
         for address in held.addresses() {
             if let Some(in_flight) = &self.in_flight
                 && in_flight.is_crossed(*address)
@@ -331,12 +331,12 @@ impl SubnetActor {
             }
         }
         let (reserved, resting) = (self.space.reserved(), self.space.quarantined());
-        self.count.returned(held.addresses().len(), reserved, resting);
+        self.count.returned(held.addresses().len(), to_rest, reserved, resting);
     }
 
     fn release(&mut self, held: &Held, at: Timestamp) {
         let now = self.now();
-        self.give_back(held, |space, address| {
+        self.give_back(held, held.subnet.is_quarantined(), |space, address| {
             space.release(address, at, now);
         });
     }
@@ -344,7 +344,7 @@ impl SubnetActor {
     fn put_back(&mut self, held: &Held) {
         let now = self.now();
         let rested: HashMap<IpAddr, Timestamp> = held.picked().rested.iter().copied().collect();
-        self.give_back(held, |space, address| {
+        self.give_back(held, false, |space, address| {
             space.put_back(address, rested.get(&address).copied(), now);
         });
     }
