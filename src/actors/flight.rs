@@ -19,7 +19,7 @@ use crate::domain::pool::Pool;
 use crate::domain::request::Order;
 use crate::domain::reservation::Reservation;
 use crate::domain::resource::{
-    Context, Proposal, ReservationResource, in_context, to_json, to_raw,
+    Context, Proposal, ReservationResource, push_in_context, to_json, to_raw,
 };
 use crate::domain::subnet::Subnet;
 use crate::limits::ANSWER_BYTES_MAX;
@@ -93,14 +93,13 @@ impl Granted {
             Ok(reservations) => (reservations, self.subnets()),
             Err(failure) => return self.give_up(Err(failure)),
         };
-        let mut texts = Texts::default();
+        let pool = self.pool.record.load_full();
+        let mut told = Told::new(&self.order, &pool, &subnets);
         let mut events = Vec::with_capacity(reservations.len());
         let origin = std::mem::take(&mut self.ask.origin);
-        let pool = self.pool.record.load_full();
         for reservation in &reservations {
             let resource = to_raw(&ReservationResource::new(reservation, |id| find(&subnets, id)));
-            let text = in_context(&resource, &context(&pool, &subnets, reservation));
-            if let Err(failure) = texts.add(text) {
+            if let Err(failure) = told.add(reservation, &resource) {
                 return self.give_up(Err(failure));
             }
             events.push(event(
@@ -111,7 +110,7 @@ impl Granted {
                 resource,
             ));
         }
-        let answer = self.answer(&reservations, texts);
+        let answer = self.answer(&reservations, told.end());
         let recorded = recorded(&mut self.ask, &answer, now);
         let chosen_under =
             subnets.iter().map(|subnet| (subnet.id, subnet.layout_revision)).collect();
@@ -135,12 +134,13 @@ impl Granted {
     fn proposed(&mut self, now: Timestamp) -> Result<Answer, Failure> {
         let (reservations, subnets) = (self.reservations(now)?, self.subnets());
         let pool = self.pool.record.load_full();
-        let mut texts = Texts::default();
+        let mut told = Told::new(&self.order, &pool, &subnets);
         for reservation in &reservations {
             let resource = to_raw(&Proposal::new(reservation, |id| find(&subnets, id)));
-            texts.add(in_context(&resource, &context(&pool, &subnets, reservation)))?;
+            told.add(reservation, &resource)?;
         }
-        Ok(self.answer(&reservations, texts))
+        let body = told.end();
+        Ok(self.answer(&reservations, body))
     }
 
     fn subnets(&self) -> Vec<Arc<Subnet>> {
@@ -160,20 +160,16 @@ impl Granted {
         reservations.collect()
     }
 
-    fn answer(&self, reservations: &[Reservation], Texts { texts, .. }: Texts) -> Answer {
-        if self.order.is_list {
-            let listed = match self.subnet {
-                Some(subnet) => format!("/subnets/{subnet}/reservations"),
-                None => format!("/pools/{}/reservations", self.pool.id),
-            };
-            let body = format!("{{\"reservations\":[{}]}}", texts.join(","));
-            return Answer { location: listed, revision: None, body: Bytes::from(body) };
-        }
-        let revision = reservations.first().map(|reservation| reservation.revision);
+    fn answer(&self, reservations: &[Reservation], body: Bytes) -> Answer {
+        let one = reservations.first().filter(|_| !self.order.is_list);
+        let listed = || match self.subnet {
+            Some(subnet) => format!("/subnets/{subnet}/reservations"),
+            None => format!("/pools/{}/reservations", self.pool.id),
+        };
         Answer {
-            location: reservations.first().map(|one| location(one.id)).unwrap_or_default(),
-            revision: revision.filter(|_| !self.order.dry_run),
-            body: Bytes::from(texts.into_iter().next().unwrap_or_default()),
+            location: one.map_or_else(listed, |one| location(one.id)),
+            revision: one.map(|one| one.revision).filter(|_| !self.order.dry_run),
+            body,
         }
     }
 
@@ -185,34 +181,52 @@ impl Granted {
     }
 }
 
-/// The texts of reservations that are answered together.
-#[derive(Default)]
-struct Texts {
-    texts: Vec<String>,
-    bytes: usize,
+/// The answer to an order, while it is written.
+struct Told<'a> {
+    pool: &'a Pool,
+    subnets: &'a [Arc<Subnet>],
+    is_list: bool,
+    text: String,
+    count: usize,
+    /// Of the last reservation, which is mostly that of the next, too.
+    context: Option<(Vec<SubnetId>, Box<RawValue>)>,
 }
 
-impl Texts {
+impl<'a> Told<'a> {
+    fn new(order: &Order, pool: &'a Pool, subnets: &'a [Arc<Subnet>]) -> Self {
+        let text = if order.is_list { "{\"reservations\":[".to_owned() } else { String::new() };
+        Self { pool, subnets, is_list: order.is_list, text, count: 0, context: None }
+    }
+
     /// # Errors
-    /// [`Failure::TooLarge`]: each repeats the metadata of its pool and subnets.
-    fn add(&mut self, text: String) -> Result<(), Failure> {
-        self.bytes += text.len();
-        self.texts.push(text);
+    /// [`Failure::TooLarge`]: each reservation repeats the metadata of its pool and subnets.
+    fn add(&mut self, reservation: &Reservation, resource: &RawValue) -> Result<(), Failure> {
+        let own = self.subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
+        let ids: Vec<SubnetId> = own.clone().map(|subnet| subnet.id).collect();
+        let context = match self.context.take_if(|(of, _)| *of == ids) {
+            Some((_, context)) => context,
+            None => to_raw(&Context::new(self.pool, own.map(Arc::as_ref))),
+        };
+        if self.count > 0 {
+            self.text.push(',');
+        }
+        push_in_context(&mut self.text, resource, &context);
+        self.context = Some((ids, context));
+        self.count += 1;
         // A single one may be as large as it is.
-        if self.texts.len() > 1 && self.bytes > ANSWER_BYTES_MAX {
-            return Err(Failure::TooLarge { bytes: self.bytes, bytes_max: ANSWER_BYTES_MAX });
+        let bytes = self.text.len();
+        if self.count > 1 && bytes > ANSWER_BYTES_MAX {
+            return Err(Failure::TooLarge { bytes, bytes_max: ANSWER_BYTES_MAX });
         }
         Ok(())
     }
-}
 
-fn context<'a>(
-    pool: &'a Pool,
-    subnets: &'a [Arc<Subnet>],
-    reservation: &Reservation,
-) -> Context<'a> {
-    let own = subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
-    Context::new(pool, own.map(Arc::as_ref))
+    fn end(mut self) -> Bytes {
+        if self.is_list {
+            self.text.push_str("]}");
+        }
+        Bytes::from(self.text)
+    }
 }
 
 struct Creation {

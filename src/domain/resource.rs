@@ -190,9 +190,19 @@ impl<'a> ReservationResource<'a> {
 /// The JSON text of a reservation with its context as the last member. The text of the reservation
 /// is written once and serves the event as well: that halves the work of an actor's turn.
 pub fn in_context(reservation: &RawValue, context: &Context<'_>) -> String {
+    let mut text = String::new();
+    push_in_context(&mut text, reservation, &to_raw(context));
+    text
+}
+
+/// The same, at the end of what else is answered, with a context whose text is at hand.
+pub fn push_in_context(text: &mut String, reservation: &RawValue, context: &RawValue) {
     let members = reservation.get().strip_suffix('}').unwrap_or_default();
-    let context = to_raw(context);
-    format!("{members},\"context\":{}}}", context.get())
+    text.reserve(members.len() + context.get().len() + ",\"context\":}".len());
+    text.push_str(members);
+    text.push_str(",\"context\":");
+    text.push_str(context.get());
+    text.push('}');
 }
 
 /// What a reservation would be, for a request that only asks: without the ids and times that nothing
