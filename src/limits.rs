@@ -71,10 +71,10 @@ pub const EXPIRY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Reservations that one such look ends together, and their leases, unless a single one has more.
 pub const EXPIRY_STEP: usize = 128;
 pub const EXPIRY_LEASES_MAX: usize = 4096;
-/// How long a look waits for one of them.
-pub const EXPIRY_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Of those that cannot be ended, so many do not hold up the others.
-pub const EXPIRY_PASSED_OVER_MAX: usize = 4096;
+/// How long a look waits for them before it goes on to others.
+pub const EXPIRY_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Of those that take long or cannot be ended, so many hold up no others.
+pub const EXPIRY_STUCK_MAX: usize = 1024;
 /// Subnets named in a refusal, each with what is left of it.
 pub const NAMED_SUBNETS_MAX: usize = 32;
 /// Leases named in a refusal, so that the answer stays small.
@@ -157,7 +157,7 @@ pub const PAGE_BITS: u128 = 4096;
 const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_ADDRESSES_MAX + BULK_REQUESTS_MAX * 2 < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_REQUESTS_MAX <= BULK_ADDRESSES_MAX);
-const _: () = assert!(EXPIRY_STEP <= BATCH_CHANGES_MAX);
+const _: () = assert!(EXPIRY_STEP <= BATCH_CHANGES_MAX && EXPIRY_STEP < EXPIRY_STUCK_MAX);
 const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
 const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
 const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);

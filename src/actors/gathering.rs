@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::domain::allocate::{Candidate, Taking};
 use crate::domain::event::Kind;
@@ -15,7 +16,7 @@ use crate::domain::pool::State;
 use crate::domain::request::Choice;
 use crate::domain::shortage::{Room, Shortage};
 use crate::domain::subnet::Subnet;
-use crate::limits::NAMED_SUBNETS_MAX;
+use crate::limits::{ACTOR_WAIT_MAX, NAMED_SUBNETS_MAX};
 
 use super::failure::Failure;
 use super::handle::{Held, HeldShares, Member, Members, Parts, PoolHandle, Reserve, Share};
@@ -30,6 +31,7 @@ pub struct Gathering {
     /// Subnets that have not answered yet, and what each was asked to hold.
     pub asked: Vec<(SubnetId, Vec<Share>)>,
     pub failed: Option<Failure>,
+    begun: Instant,
     /// How often subnets that had nothing more were asked again.
     retries: u32,
     progress: Vec<Progress>,
@@ -65,6 +67,7 @@ impl Gathering {
             held: Vec::new(),
             asked: Vec::new(),
             failed: None,
+            begun: Instant::now(),
             retries: 0,
             progress,
         }
@@ -119,19 +122,19 @@ impl Gathering {
     }
 
     /// Forgets which subnets had nothing more: others may have given back since. `false` when it has
-    /// done so too often.
+    /// done so too often, or waits too long.
     pub fn try_all_again(&mut self) -> bool {
         let was_drained = self.progress.iter().any(|progress| !progress.drained.is_empty());
         self.progress.iter_mut().for_each(|progress| progress.drained.clear());
         self.retries += u32::from(was_drained);
-        self.retries <= RETRIES_MAX
+        self.retries <= RETRIES_MAX && self.begun.elapsed() < ACTOR_WAIT_MAX
     }
 
-    /// Whether some of what is missing may come of what others have been promised.
-    pub fn may_gain_from(&self, promised: &HashMap<SubnetId, usize>) -> bool {
+    /// Whether some of what is missing may come of these subnets, when others give something back.
+    pub fn may_gain_from(&self, subnets: impl IntoIterator<Item = SubnetId>) -> bool {
         let members = &self.message.target.members;
-        let promised = promised.keys().filter_map(|subnet| members.get(*subnet));
-        promised.into_iter().any(|member| {
+        let mut subnets = subnets.into_iter().filter_map(|subnet| members.get(subnet));
+        subnets.any(|member| {
             let subnet = member.record.load();
             (0..self.progress.len()).any(|part| self.missing(part) > 0 && self.meets(part, &subnet))
         })
@@ -184,8 +187,9 @@ impl Gathering {
             }
             let assigned = assigned.get(id).copied().unwrap_or(0) as u128;
             let (free, all) = (member.may_be_free(false), member.may_be_free(true));
+            // What is assigned is taken of what is free first.
+            let rests = all.saturating_sub(free.max(assigned));
             let free = if drained.is_some() { 0 } else { free.saturating_sub(assigned) };
-            let rests = all.saturating_sub(assigned).saturating_sub(free);
             Some(Candidate { subnet: *id, free, rests })
         };
         let affinity = self.choice(part.request).and_then(|choice| choice.affinity.as_deref());

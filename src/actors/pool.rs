@@ -150,16 +150,10 @@ impl PoolActor {
         let plan = match gathering.plan(&self.promised) {
             Ok(plan) => plan,
             Err(NoPlan::Failed(failure)) => return self.give_up(ticket, failure),
-            Err(NoPlan::Short) if gathering.may_gain_from(&self.promised) => {
-                return self.wait(ticket);
-            }
-            Err(NoPlan::Short) => {
-                let failure = Failure::Exhausted(Box::new(gathering.shortage()));
-                return self.give_up(ticket, failure);
-            }
+            Err(NoPlan::Short) => return self.wait_if_it_helps(ticket),
         };
         if gathering.is_spread_with(&plan) && *self.spreading.get_or_insert(ticket) != ticket {
-            return self.wait(ticket);
+            return self.wait(ticket, NoPlan::Failed(Failure::Contended));
         }
         gathering.asked.clone_from(&plan);
         for (subnet, shares) in plan {
@@ -169,12 +163,35 @@ impl PoolActor {
         }
     }
 
+    /// Lets an order to which too few addresses are free wait for what may come back: what others have
+    /// been promised, and what the one holds that gathers from several subnets.
+    fn wait_if_it_helps(&mut self, ticket: Ticket) {
+        let spreading = self.spreading.filter(|spreading| *spreading != ticket);
+        let held = spreading.and_then(|spreading| self.tickets.get(&spreading));
+        let held = held.map(|spreading| spreading.held.iter().map(|held| held.subnet.id));
+        let promised = self.promised.keys().copied().chain(held.into_iter().flatten());
+        let Some(gathering) = self.tickets.get(&ticket) else { return };
+        if gathering.may_gain_from(promised) {
+            self.wait(ticket, NoPlan::Short);
+        } else {
+            let failure = Failure::Exhausted(Box::new(gathering.shortage()));
+            self.give_up(ticket, failure);
+        }
+    }
+
     /// Lets an order wait until another has ended, unless something waits for what it holds: a
     /// subnet that comes to rest, for which the other may wait in turn.
-    fn wait(&mut self, ticket: Ticket) {
+    fn wait(&mut self, ticket: Ticket, why: NoPlan) {
         let Some(gathering) = self.tickets.get_mut(&ticket) else { return };
-        if gathering.is_in_the_way() || !gathering.try_all_again() {
+        if gathering.is_in_the_way() {
             return self.give_up(ticket, Failure::Contended);
+        }
+        if !gathering.try_all_again() {
+            let failure = match why {
+                NoPlan::Short => Failure::Exhausted(Box::new(gathering.shortage())),
+                NoPlan::Failed(failure) => failure,
+            };
+            return self.give_up(ticket, failure);
         }
         self.waiting.push_back(ticket);
     }
@@ -255,12 +272,13 @@ impl PoolActor {
                 self.plan(ticket);
             }
         }
-        self.resume();
+        self.resume(ticket);
     }
 
-    /// Lets those that wait plan again, in their order; those that have to wait on keep their places.
+    /// Lets those that wait plan again, in their order, but for the one that has just planned; those
+    /// that have to wait on keep their places.
     /// The one that holds addresses goes first: what it gives back may be what the others wait for.
-    fn resume(&mut self) {
+    fn resume(&mut self, planned: Ticket) {
         if let Some(place) = self.waiting.iter().position(|next| Some(*next) == self.spreading)
             && let Some(spreading) = self.waiting.remove(place)
         {
@@ -272,6 +290,10 @@ impl PoolActor {
             && let Some(next) = waiting.pop_front()
         {
             let before = self.waiting.len();
+            if next == planned {
+                self.waiting.push_back(next);
+                continue;
+            }
             self.plan(next);
             in_vain += usize::from(self.waiting.len() > before);
         }

@@ -189,6 +189,7 @@ impl SubnetActor {
                 }
                 Err(not_picked) => {
                     self.space.undo(all, now);
+                    self.space.set_round(round);
                     self.recount();
                     let failure = self.failure(&order, &part, not_picked, now);
                     // The client may have gone away.

@@ -1,28 +1,29 @@
 //! Ending reservations whose time is over.
 //!
 //! One loop asks the store for those that are due, the earliest first, by an index on that time: no
-//! timer for each, no scan of all, and what ended while the service was down is due at its start. With
+//! timer for each, no scan of all, and what ended while the service was down is due at its start. Each
+//! is ended by a task of its own, so that one whose subnet takes long to load holds up no other. With
 //! several instances on one store all of them look, and who comes second finds it done.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use tokio::task::JoinSet;
 
 use crate::actors::failure::Failure;
 use crate::domain::event::{Origin, Verb};
 use crate::domain::id::ReservationId;
 use crate::domain::reservation::Reservation;
 use crate::limits::{
-    EXPIRY_LEASES_MAX, EXPIRY_LOOK_EVERY, EXPIRY_PASSED_OVER_MAX, EXPIRY_STEP, EXPIRY_WAIT_MAX,
+    EXPIRY_LEASES_MAX, EXPIRY_LOOK_EVERY, EXPIRY_STEP, EXPIRY_STUCK_MAX, EXPIRY_WAIT_MAX,
 };
 
 use super::Ipam;
 
 /// After a step that leaves more to end, requests have the time that it took divided by this.
 const REST: u32 = 2;
-/// How often those that could not be ended are tried again.
-const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// When one that could not be ended is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 impl Ipam {
     /// Ends reservations whose time is over, until the service is stopped or gone.
@@ -47,48 +48,64 @@ impl Ipam {
 
 #[derive(Default)]
 struct Expiry {
-    /// They are due and could not be ended: passed over for a while, so that others end.
-    stuck: HashSet<ReservationId>,
-    tried_again: Option<Instant>,
+    /// Read, and not begun to be ended.
+    due: VecDeque<Reservation>,
+    /// There were more than were read.
+    more: bool,
+    ending: JoinSet<(ReservationId, Result<(), Failure>)>,
+    /// Passed over: those that are being ended, and until when those that could not be.
+    stuck: HashMap<ReservationId, Option<Instant>>,
     /// Some could not be ended: said once, and again when all can.
     failing: bool,
 }
 
 impl Expiry {
-    /// Ends the earliest of those that are due; whether there are more.
+    /// Ends the earliest of those that are due; whether there are more to be ended now.
     async fn step(&mut self, ipam: &Ipam) -> Result<bool, Failure> {
-        if self.tried_again.is_none_or(|at| at.elapsed() > TRY_AGAIN_EVERY) {
-            self.stuck.clear();
-            self.tried_again = Some(Instant::now());
+        let now = Instant::now();
+        self.stuck.retain(|_, until| until.is_none_or(|until| until > now));
+        if self.due.is_empty() {
+            let limit = EXPIRY_STEP + self.stuck.len();
+            let due = ipam.shared().store.expired(ipam.shared().clock.now(), limit).await?;
+            self.more = due.len() == limit;
+            self.due = due.into_iter().filter(|one| !self.stuck.contains_key(&one.id)).collect();
         }
-        let limit = EXPIRY_STEP + self.stuck.len().min(EXPIRY_PASSED_OVER_MAX);
-        let due = ipam.shared().store.expired(ipam.shared().clock.now(), limit).await?;
-        let is_full = due.len() == limit;
         let mut leases = 0;
-        let mut taken = due.into_iter().filter(|one| !self.stuck.contains(&one.id)).peekable();
-        let mut step = Vec::new();
-        while let Some(next) =
-            taken.next_if(|next| step.is_empty() || leases + next.leases.len() <= EXPIRY_LEASES_MAX)
+        let mut begun = 0;
+        while self.stuck.len() < EXPIRY_STUCK_MAX
+            && let Some(next) = self.due.pop_front()
         {
-            leases += next.leases.len();
-            step.push(next);
+            if begun > 0 && (begun == EXPIRY_STEP || leases + next.leases.len() > EXPIRY_LEASES_MAX)
+            {
+                self.due.push_front(next);
+                break;
+            }
+            (begun, leases) = (begun + 1, leases + next.leases.len());
+            self.stuck.insert(next.id, None);
+            let (id, ipam) = (next.id, ipam.clone());
+            self.ending.spawn(async move { (id, end(&ipam, next).await) });
         }
-        let more = is_full || taken.peek().is_some();
-        drop(taken);
-        let ended =
-            join_all(step.into_iter().map(async |one| (one.id, end(ipam, one).await))).await;
-        let (mut some, mut failed) = (false, None);
-        for (id, ended) in ended {
+        let wait_until = tokio::time::Instant::now() + EXPIRY_WAIT_MAX;
+        let mut failed = None;
+        // One from before that still takes its time is not waited for.
+        for _ in 0..begun {
+            let ended = tokio::time::timeout_at(wait_until, self.ending.join_next());
+            let Ok(Some(ended)) = ended.await else { break };
             match ended {
-                Ok(()) => some = true,
-                Err(failure) => {
-                    self.stuck.insert(id);
+                Ok((id, Ok(()))) => drop(self.stuck.remove(&id)),
+                Ok((id, Err(failure))) => {
+                    self.stuck.insert(id, Some(Instant::now() + TRY_AGAIN_AFTER));
                     failed = Some(failure);
                 }
+                // One panicked, and which is not said. Others that are under way and are begun once
+                // more are found to be done.
+                Err(_) => self.stuck.retain(|_, until| until.is_some()),
             }
         }
-        self.tell(failed.as_ref());
-        Ok(more && some)
+        if failed.is_some() || self.stuck.is_empty() {
+            self.tell(failed.as_ref());
+        }
+        Ok(begun > 0 && (self.more || !self.due.is_empty()))
     }
 
     fn tell(&mut self, failed: Option<&Failure>) {
@@ -103,17 +120,15 @@ impl Expiry {
     }
 }
 
-/// Ends one that is due, unless it was renewed or ended since. What was handed in runs its course also
-/// when this takes too long.
+/// Ends one that is due, unless it was renewed or ended since.
 async fn end(ipam: &Ipam, reservation: Reservation) -> Result<(), Failure> {
     let origin = Origin { actor: Some("ipam".into()), request_id: None };
-    let ended = async {
-        let current = ipam.in_context(reservation).await?;
-        ipam.end(&current, Verb::Expired, origin).await
+    let ended = match ipam.in_context(reservation).await {
+        Ok(current) => ipam.end(&current, Verb::Expired, origin).await,
+        Err(failure) => Err(failure),
     };
-    match tokio::time::timeout(EXPIRY_WAIT_MAX, ended).await {
-        Ok(Err(Failure::Outdated | Failure::NotFound { .. })) => Ok(()),
-        Ok(ended) => ended,
-        Err(_) => Err(Failure::Overloaded { what: "the end of a reservation" }),
+    match ended {
+        Err(Failure::Outdated | Failure::NotFound { .. }) => Ok(()),
+        ended => ended,
     }
 }

@@ -161,7 +161,10 @@ impl Ipam {
                 return;
             }
             let told = async {
-                let (subnet, _permit) = self.directory.admitted_to_subnet(*id).await.ok()?;
+                // Loading goes on when this is over: the next one is told.
+                let (directory, id) = (Arc::clone(&self.directory), *id);
+                let admitted = async move { directory.admitted_to_subnet(id).await };
+                let (subnet, _permit) = tokio::spawn(admitted).await.ok()?.ok()?;
                 let (reply, answer) = oneshot::channel();
                 subnet.mailbox.do_send(SubnetMessage::Survey(reply));
                 answer.await.ok()

@@ -111,7 +111,6 @@ impl Space {
         space
     }
 
-    /// Whether it is known when free addresses were released.
     /// Where the next round of `round_robin` begins. It moves with each pick; one that was only tried
     /// puts it back with [`Space::set_round`].
     pub fn round(&self) -> u128 {
@@ -122,6 +121,7 @@ impl Space {
         self.round = round;
     }
 
+    /// Whether it is known when free addresses were released.
     pub fn keeps_history(&self) -> bool {
         self.history.is_some()
     }

@@ -129,7 +129,7 @@ impl SqliteStore {
         what: &'static str,
         forget: impl FnOnce(&mut Writer) -> rusqlite::Result<usize> + Send + 'static,
     ) -> Result<usize, Fault> {
-        let forgotten = self.writer.run(forget).await;
+        let forgotten = self.writer.run_and_then(forget, Writer::fold).await;
         forgotten
             .map_err(|no_answer| Fault::new(what, no_answer))?
             .map_err(|error| Fault::new(what, error))
