@@ -50,7 +50,8 @@ pub struct PoolActor {
     next_ticket: u64,
     /// What subnets have been asked to hold and have not answered yet.
     promised: HashMap<SubnetId, usize>,
-    /// The one that gathers from several subnets. Only this one holds addresses while it waits.
+    /// The one that gathers from several subnets. Others hold addresses while they wait only when
+    /// they wait for their turn to be this one.
     spreading: Option<Ticket>,
     /// Those that plan again when another has ended.
     waiting: VecDeque<Ticket>,
@@ -275,10 +276,19 @@ impl PoolActor {
         self.resume(ticket);
     }
 
-    /// Lets those that wait plan again, in their order, but for the one that has just planned; those
-    /// that have to wait on keep their places.
-    /// The one that holds addresses goes first: what it gives back may be what the others wait for.
+    /// Lets those that wait plan again. The one that has just planned is left out, unless another ends
+    /// by that: what it waits for may have been that one.
     fn resume(&mut self, planned: Ticket) {
+        let before = self.tickets.len();
+        self.resume_but(Some(planned));
+        if self.tickets.len() < before {
+            self.resume_but(None);
+        }
+    }
+
+    /// Lets those that wait plan again, in their order; those that have to wait on keep their places.
+    /// The one that holds addresses goes first: what it gives back may be what the others wait for.
+    fn resume_but(&mut self, planned: Option<Ticket>) {
         if let Some(place) = self.waiting.iter().position(|next| Some(*next) == self.spreading)
             && let Some(spreading) = self.waiting.remove(place)
         {
@@ -290,7 +300,7 @@ impl PoolActor {
             && let Some(next) = waiting.pop_front()
         {
             let before = self.waiting.len();
-            if next == planned {
+            if Some(next) == planned {
                 self.waiting.push_back(next);
                 continue;
             }

@@ -184,6 +184,8 @@ fn open_writer(file: &Path) -> Result<Writer, OpenError> {
     }
     let folder = Connection::open_with_flags(file, flags).map_err(database)?;
     configure(&folder, 1024).map_err(database)?;
+    // The log is begun anew only when what was folded out of it is on disk.
+    folder.pragma_update(None, "synchronous", "full").map_err(database)?;
     let checkpointer = Checkpointer::start(&mut conn, folder).map_err(|source| {
         OpenError::Directory { dir: file.parent().unwrap_or(file).to_owned(), source }
     })?;
