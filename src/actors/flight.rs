@@ -201,11 +201,13 @@ impl<'a> Told<'a> {
     /// # Errors
     /// [`Failure::TooLarge`]: each reservation repeats the metadata of its pool and subnets.
     fn add(&mut self, reservation: &Reservation, resource: &RawValue) -> Result<(), Failure> {
-        let own = self.subnets.iter().filter(|subnet| reservation.is_in(subnet.id));
-        let ids: Vec<SubnetId> = own.clone().map(|subnet| subnet.id).collect();
+        let ids = reservation.subnets();
         let context = match self.context.take_if(|(of, _)| *of == ids) {
             Some((_, context)) => context,
-            None => to_raw(&Context::new(self.pool, own.map(Arc::as_ref))),
+            None => {
+                let own = ids.iter().filter_map(|id| find(self.subnets, *id));
+                to_raw(&Context::new(self.pool, own))
+            }
         };
         if self.count > 0 {
             self.text.push(',');

@@ -50,9 +50,15 @@ impl Reservation {
         })
     }
 
-    /// Whether it holds an address of the subnet.
-    pub fn is_in(&self, subnet: SubnetId) -> bool {
-        self.leases.iter().any(|lease| lease.subnet == subnet)
+    /// The subnets of its leases, in the order in which they first appear.
+    pub fn subnets(&self) -> Vec<SubnetId> {
+        let mut subnets = Vec::with_capacity(1);
+        for lease in &self.leases {
+            if !subnets.contains(&lease.subnet) {
+                subnets.push(lease.subnet);
+            }
+        }
+        subnets
     }
 
     /// The subnet of all of its leases, if it is one.

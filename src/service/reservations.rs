@@ -221,7 +221,6 @@ impl Ipam {
 
 /// The records of the subnets of a reservation, in the order of its leases.
 fn subnets_of(pool: &PoolHandle, reservation: &Reservation) -> Vec<Arc<Subnet>> {
-    let groups = reservation.by_subnet();
-    let members = groups.iter().filter_map(|(id, _)| pool.members.get(*id));
+    let members = reservation.subnets().into_iter().filter_map(|id| pool.members.get(id));
     members.map(|member| member.record.load_full()).collect()
 }

@@ -233,6 +233,25 @@ fn a_list_is_granted_as_a_whole_and_in_order() {
 }
 
 #[test]
+fn the_context_is_in_the_order_of_the_leases() {
+    let api = Api::start();
+    let pool = api.new_pool();
+    for place in 0..8 {
+        api.new_subnet(&pool, &format!("10.0.{place}.0/24"));
+    }
+    let asked: Vec<String> = (0..8).rev().map(|place| format!("10.0.{place}.7")).collect();
+    let spread = json!({"count": 8, "subnets": {"spread": true}});
+    for body in [json!({ "addresses": asked }), spread] {
+        let made = post(&api, &pool, &body).expect(201).json();
+        let of_leases = each(made["leases"].as_array().unwrap(), "subnet");
+        assert_eq!(each(made["context"]["subnets"].as_array().unwrap(), "id"), of_leases);
+        let shown = format!("/reservations/{}", made["id"].as_str().unwrap());
+        assert_eq!(api.get(&shown).expect(200).json(), made);
+    }
+    api.finish();
+}
+
+#[test]
 fn a_list_that_cannot_be_granted_changes_nothing() {
     let api = Api::start();
     let pool = api.new_pool();
