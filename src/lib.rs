@@ -30,6 +30,8 @@ pub mod domain;
 
 pub mod store;
 
+pub mod bus;
+
 pub mod actors;
 
 pub mod service;

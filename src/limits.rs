@@ -135,6 +135,11 @@ pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
 /// it again.
 pub const ACTOR_IDLE_LOOK: Duration = Duration::from_secs(10 * 60);
 
+/// How long a relay stays with an instance that has given no sign of life; others take it over then.
+pub const RELAY_CLAIM_LASTS: Duration = Duration::from_secs(5);
+/// How long a bus may take over what it is asked for, connecting included.
+pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;
 /// Connections that are served at once, over all workers; others wait in the backlog.

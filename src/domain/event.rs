@@ -15,10 +15,17 @@ words!(
 );
 words!(
     /// What happened to it. `Deleting` is the mark that a cascading delete sets first; `Expired` is
-    /// the deletion of a reservation whose time is over.
+    /// the deletion of a reservation whose time is over; `Carved` is the creation of a subnet out of
+    /// the supernets of its pool. `Cordoned` and `Uncordoned` are updates of a subnet that change
+    /// whether it is allocatable; `Depleted` and `Replenished` tell that its use passed its level.
     Verb {
         Created = "created",
+        Carved = "carved",
         Updated = "updated",
+        Cordoned = "cordoned",
+        Uncordoned = "uncordoned",
+        Depleted = "depleted",
+        Replenished = "replenished",
         Deleting = "deleting",
         Deleted = "deleted",
         Expired = "expired",

@@ -52,12 +52,18 @@ impl Replay {
         let event = &logged.event;
         let played = match (event.kind, event.verb) {
             (Kind::Lease, Verb::Updated | Verb::Deleted) => self.play_lease(event),
-            (Kind::Lease, _) | (Kind::Pool | Kind::Subnet, Verb::Expired) => {
-                Err("is of a kind that is never logged".to_owned())
+            (Kind::Subnet, Verb::Carved) => self.begin(event),
+            (
+                Kind::Subnet,
+                Verb::Cordoned | Verb::Uncordoned | Verb::Depleted | Verb::Replenished,
+            ) => self.go_on(event),
+            (Kind::Pool | Kind::Subnet | Kind::Reservation, Verb::Created) => self.begin(event),
+            (Kind::Pool | Kind::Subnet | Kind::Reservation, Verb::Updated | Verb::Deleting) => {
+                self.go_on(event)
             }
-            (_, Verb::Created) => self.begin(event),
-            (_, Verb::Updated | Verb::Deleting) => self.go_on(event),
-            (_, Verb::Deleted | Verb::Expired) => self.end(event),
+            (Kind::Pool | Kind::Subnet | Kind::Reservation, Verb::Deleted)
+            | (Kind::Reservation, Verb::Expired) => self.end(event),
+            _ => Err("is of a kind that is never logged".to_owned()),
         };
         if let Err(why) = played {
             let (kind, verb, resource) = (event.kind, event.verb, &event.resource);

@@ -56,6 +56,9 @@ impl Follower {
                 }
             }
             self.position = news.position;
+            if !news.events.is_empty() {
+                directory.shared.writer.wake().ring();
+            }
             self.agree(directory).await?;
             if !news.more {
                 directory.following.complete(round);

@@ -8,6 +8,7 @@ pub mod error;
 pub mod query;
 
 pub mod batch;
+pub mod wake;
 pub mod writer;
 
 pub mod mongo;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::domain::event::LoggedEvent;
@@ -31,6 +33,23 @@ use crate::domain::subnet::Subnet;
 use change::{Batch, Recorded, RequestKey};
 use error::{CommitError, Fault, Refusal};
 use query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+
+/// Everything that lives at one moment.
+pub struct Snapshot {
+    /// All events up to here are in it, and none after.
+    pub position: u64,
+    /// First the pools, then the subnets, then the reservations, each in order of their ids. Ends with
+    /// the first fault.
+    pub items: BoxStream<'static, Result<Stored, Fault>>,
+}
+
+/// One resource; the leases are in their reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    Pool(Pool),
+    Subnet(Subnet),
+    Reservation(Reservation),
+}
 
 /// A durable store. Reads answer [`Fault`] when the store cannot be asked.
 #[async_trait]
@@ -118,6 +137,19 @@ pub trait Store: Send + Sync + 'static {
     /// them; the last one of the log always stays, so that no position is used twice. Answers how
     /// many were removed.
     async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault>;
+    /// Takes the relay of that name for this instance, or keeps it: answers the position up to which
+    /// everything is published, 0 at first; or `None` while another instance that lives has it. A claim
+    /// lasts for [`RELAY_CLAIM_LASTS`](crate::limits::RELAY_CLAIM_LASTS).
+    async fn claim_relay(&self, relay: &str) -> Result<Option<u64>, Fault>;
+    /// Notes, durably, that everything up to `position` is published, and keeps the claim. Never moves
+    /// back. `false` when another instance has taken the relay over: nothing is noted then.
+    async fn move_relay(&self, relay: &str, position: u64) -> Result<bool, Fault>;
+    /// Gives up the claim, if it is this instance's, so that others need not wait until it is over.
+    async fn leave_relay(&self, relay: &str) -> Result<(), Fault>;
+    /// The position up to which everything is published by a relay, whoever has it.
+    async fn relay_position(&self, relay: &str) -> Result<u64, Fault>;
+    /// Everything that lives, at one position of the log.
+    async fn snapshot(&self) -> Result<Snapshot, Fault>;
     /// Whether other instances may write to this store.
     fn is_shared(&self) -> bool;
     /// The position of the last event of the log; 0 when it is empty.

@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::store::batch::{Closed, cut};
 use crate::store::change::{Batch, Change};
 use crate::store::error::{CommitError, Fault, Refusal};
+use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
 
 /// How often what has grown old is looked for.
@@ -82,6 +83,7 @@ pub type Completion = Box<dyn FnMut(Verdict) + Send>;
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Item>,
+    wake: Wake,
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a change")]
@@ -114,12 +116,14 @@ impl Writer {
         settings: Settings,
     ) -> Self {
         let (queue, items) = mpsc::channel(WRITER_QUEUE_MAX);
+        let wake = Wake::default();
         let writer = Loop {
             store,
             clock,
             metrics,
             settings,
             items,
+            wake: wake.clone(),
             forget_at: Instant::now(),
             waiting: VecDeque::new(),
             fences: Vec::new(),
@@ -128,7 +132,12 @@ impl Writer {
             failing: false,
         };
         tokio::spawn(writer.run());
-        Self { queue }
+        Self { queue, wake }
+    }
+
+    /// Rings after each commit.
+    pub fn wake(&self) -> &Wake {
+        &self.wake
     }
 
     /// Hands in a change. It runs its course, whoever goes away; a full queue is a verdict, too,
@@ -191,6 +200,7 @@ struct Loop {
     metrics: Arc<Metrics>,
     settings: Settings,
     items: mpsc::Receiver<Item>,
+    wake: Wake,
     /// When to go on forgetting what has grown old.
     forget_at: Instant,
     /// Taken from the queue and not yet committed, in order; at most one batch.
@@ -273,6 +283,7 @@ impl Loop {
                 for (completion, verdict) in completions.iter_mut().zip(verdicts) {
                     completion(verdict.map_or_else(Verdict::Refused, |()| Verdict::Done));
                 }
+                self.wake.ring();
             }
             Err(CommitError::NotDone(fault)) => {
                 self.tell_of_failure(&fault, "commits fail; nothing is written");
@@ -284,6 +295,7 @@ impl Loop {
                 for (completion, made) in completions.iter_mut().zip(self.settle(&batch).await) {
                     completion(if made { Verdict::Done } else { Verdict::NotDone(not_made()) });
                 }
+                self.wake.ring();
             }
         }
     }

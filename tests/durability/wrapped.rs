@@ -12,10 +12,10 @@ use ipam::domain::lease::Lease;
 use ipam::domain::pool::Pool;
 use ipam::domain::reservation::Reservation;
 use ipam::domain::subnet::Subnet;
-use ipam::store::Store;
 use ipam::store::change::{Batch, Recorded, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use ipam::store::{Snapshot, Store};
 
 /// Reads go to `inner`, and what is written goes through `path`.
 pub struct Wrapped<P> {
@@ -177,6 +177,26 @@ impl<P: WritePath> Store for Wrapped<P> {
 
     async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
         self.inner.answers(after, limit).await
+    }
+
+    async fn claim_relay(&self, relay: &str) -> Result<Option<u64>, Fault> {
+        self.inner.claim_relay(relay).await
+    }
+
+    async fn move_relay(&self, relay: &str, position: u64) -> Result<bool, Fault> {
+        self.inner.move_relay(relay, position).await
+    }
+
+    async fn leave_relay(&self, relay: &str) -> Result<(), Fault> {
+        self.inner.leave_relay(relay).await
+    }
+
+    async fn relay_position(&self, relay: &str) -> Result<u64, Fault> {
+        self.inner.relay_position(relay).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Fault> {
+        self.inner.snapshot().await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

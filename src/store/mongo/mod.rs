@@ -36,10 +36,10 @@ use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
 use crate::limits::{STORE_PREPARE_WAIT_MAX, STORE_READ_WAIT_MAX, STORE_SCAN_WAIT_MAX};
 
-use super::Store;
 use super::change::{Batch, Recorded, RequestKey};
 use super::error::{CommitError, Fault, Refusal};
 use super::query::{EventQuery, LeaseQuery, List, News, Page, Scope};
+use super::{Snapshot, Store};
 use commit::Committer;
 pub use connect::{MongoOpenError, MongoSettings};
 use faults::ReadError;
@@ -295,6 +295,26 @@ impl Store for MongoStore {
 
     async fn answers(&self, after: Option<String>, limit: usize) -> Result<Page<Recorded>, Fault> {
         self.read("reading recorded answers", read::answers(&self.readers, after, limit)).await
+    }
+
+    async fn claim_relay(&self, _relay: &str) -> Result<Option<u64>, Fault> {
+        Err(Fault::new("claiming a relay", "not built yet"))
+    }
+
+    async fn move_relay(&self, _relay: &str, _position: u64) -> Result<bool, Fault> {
+        Err(Fault::new("moving a relay", "not built yet"))
+    }
+
+    async fn leave_relay(&self, _relay: &str) -> Result<(), Fault> {
+        Err(Fault::new("leaving a relay", "not built yet"))
+    }
+
+    async fn relay_position(&self, _relay: &str) -> Result<u64, Fault> {
+        Err(Fault::new("reading a relay", "not built yet"))
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Fault> {
+        Err(Fault::new("reading a snapshot", "not built yet"))
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

@@ -284,7 +284,18 @@ macro_rules! code_columns {
 
 code_columns!(State { Live = 0, Deleting = 1 });
 code_columns!(Kind { Pool = 0, Subnet = 1, Reservation = 2, Lease = 3 });
-code_columns!(Verb { Created = 0, Updated = 1, Deleting = 2, Deleted = 3, Expired = 4 });
+code_columns!(Verb {
+    Created = 0,
+    Updated = 1,
+    Deleting = 2,
+    Deleted = 3,
+    Expired = 4,
+    Carved = 5,
+    Cordoned = 6,
+    Uncordoned = 7,
+    Depleted = 8,
+    Replenished = 9
+});
 code_columns!(Strategy { FirstAvailable = 0, Random = 1, RoundRobin = 2, LongestIdle = 3 });
 
 /// A time as microseconds since the epoch.
