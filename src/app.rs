@@ -79,6 +79,7 @@ async fn run(
             audit_retention: config.audit_retention,
             commit_timeout: config.commit_timeout,
             actor_threads: config.workers,
+            relays: Vec::new(),
         };
         Ipam::start(store, Clock::System, Arc::clone(&metrics), settings).await
     };
@@ -261,6 +262,7 @@ mod tests {
             audit_retention: DAY,
             commit_timeout: Duration::from_secs(5),
             actor_threads: 1,
+            relays: Vec::new(),
         };
         Ipam::start(store, Clock::System, Arc::default(), settings).await
     }
