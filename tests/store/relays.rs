@@ -33,8 +33,7 @@ pub async fn what_is_not_published_is_not_forgotten(bed: &mut Bed) {
         left.iter().map(|event| event.position).collect::<Vec<_>>()
     };
     let forget = async |published| {
-        let forget = bed.store().forget_events(now() + seconds(1000), published, 100);
-        forget.await.unwrap()
+        bed.store().forget_events(now() + seconds(1000), published, 100).await.unwrap()
     };
     assert_eq!(forget(Some(0)).await, 0);
     assert_eq!(left().await, [1, 2, 3, 4, 5, 6]);

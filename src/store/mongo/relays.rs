@@ -70,8 +70,11 @@ pub async fn leave(db: &Database, relay: &str, own: &[u8; 16]) -> Result<(), Rea
 
 /// See [`crate::store::Store::relay_position`].
 pub async fn position(readers: &Readers, relay: &str) -> Result<u64, ReadError> {
-    let found =
-        readers.reader().await?.first(RELAYS, doc! { "_id": relay }, FindOptions::default()).await?;
+    let found = readers
+        .reader()
+        .await?
+        .first(RELAYS, doc! { "_id": relay }, FindOptions::default())
+        .await?;
     Ok(found.map_or(Ok(0), |found| Fields(&found).integer("position"))?)
 }
 

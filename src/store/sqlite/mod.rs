@@ -229,7 +229,10 @@ impl Store for SqliteStore {
     }
 
     async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.between_commits("forgetting answers", move |writer| writer.forget_answers(before, limit)).await
+        self.between_commits("forgetting answers", move |writer| {
+            writer.forget_answers(before, limit)
+        })
+        .await
     }
 
     async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
