@@ -1,10 +1,11 @@
 //! The whole program: what is started, in which order, and how it ends. The only file that knows
 //! all parts.
 //!
-//! Start: store, service, HTTP. A store that others serve may be away for a while, so there HTTP
+//! Start: store, service, relays, HTTP. A store that others serve may be away for a while, so there HTTP
 //! comes first and says what it waits for (see [`Door`]). A stop goes the other way: no new
-//! connections, the answers that are owed, the last commit. A second signal does not wait.
+//! connections, the answers that are owed, the last commit, its events. A second signal does not wait.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process;
@@ -15,6 +16,7 @@ use actix::System;
 use actix_web::HttpServer;
 use actix_web::dev::Server;
 use anyhow::{Context, bail};
+use futures_util::future::join_all;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -22,12 +24,14 @@ use tracing::{info, warn};
 
 use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
+use crate::bus::{Bus, BusKind};
 use crate::clock::Clock;
 use crate::config::{Config, StoreAt};
 use crate::limits::{
     CONNECTIONS_MAX, DISCONNECT_WAIT_MAX, DRAIN_WAIT_MAX, KEEP_ALIVE, LISTEN_BACKLOG,
     REQUEST_HEAD_WAIT_MAX,
 };
+use crate::relay::{self, Relay};
 use crate::service::{Ipam, Settings};
 use crate::store::Store;
 use crate::store::error::Fault;
@@ -73,14 +77,26 @@ async fn run(
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(Door::default());
-    let start = async |store| {
+    let relays = RefCell::new(Vec::new());
+    let start = async |store: Arc<dyn Store>| {
+        let buses = buses(config);
         let settings = Settings {
             idempotency_kept: config.idempotency_kept,
             audit_retention: config.audit_retention,
             commit_timeout: config.commit_timeout,
             actor_threads: config.workers,
+            relays: buses.iter().map(|(kind, _)| kind.as_str()).collect(),
         };
-        Ipam::start(store, Clock::System, Arc::clone(&metrics), settings).await
+        let ipam = Ipam::start(Arc::clone(&store), Clock::System, Arc::clone(&metrics), settings);
+        let ipam = ipam.await?;
+        match start_relays(&store, buses, &ipam, &metrics) {
+            Ok(started) => relays.replace(started),
+            Err(error) => {
+                ipam.stop().await;
+                return Err(Fault::new("starting a relay", error));
+            }
+        };
+        Ok(ipam)
     };
     if let StoreAt::Directory(data) = &config.store {
         let store = open_embedded(data)?;
@@ -117,9 +133,31 @@ async fn run(
         timeout(DRAIN_WAIT_MAX, ipam.stop())
             .await
             .with_context(|| format!("the last commit took longer than {DRAIN_WAIT_MAX:?}"))?;
+        // They have the last events to publish.
+        join_all(relays.take().into_iter().map(Relay::stop)).await;
     }
     info!("stopped");
     Ok(())
+}
+
+/// The buses that are configured.
+fn buses(_config: &Config) -> Vec<(BusKind, Box<dyn Bus>)> {
+    Vec::new()
+}
+
+/// Starts a relay for each bus. When one cannot be, those before it end by themselves.
+fn start_relays(
+    store: &Arc<dyn Store>,
+    buses: Vec<(BusKind, Box<dyn Bus>)>,
+    ipam: &Ipam,
+    metrics: &Arc<Metrics>,
+) -> std::io::Result<Vec<Relay>> {
+    let relays = buses.into_iter().map(|(kind, bus)| {
+        let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+        let settings = relay::Settings::default();
+        Relay::start(store, bus, kind, ipam.wake(), Clock::System, metrics, settings)
+    });
+    relays.collect()
 }
 
 /// Opens a store and starts the service on it, however long the store is away; then lets requests
@@ -246,8 +284,6 @@ async fn end_at_next(mut signals: Signals) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
     use serde_json::Value;
 
@@ -261,6 +297,7 @@ mod tests {
             audit_retention: DAY,
             commit_timeout: Duration::from_secs(5),
             actor_threads: 1,
+            relays: Vec::new(),
         };
         Ipam::start(store, Clock::System, Arc::default(), settings).await
     }

@@ -32,6 +32,8 @@ pub mod store;
 
 pub mod bus;
 
+pub mod relay;
+
 pub mod actors;
 
 pub mod service;

@@ -137,6 +137,26 @@ pub const ACTOR_IDLE_LOOK: Duration = Duration::from_secs(10 * 60);
 
 /// How long a relay stays with an instance that has given no sign of life; others take it over then.
 pub const RELAY_CLAIM_LASTS: Duration = Duration::from_secs(5);
+/// How often the instance that has a relay gives one, when nothing is published either.
+pub const RELAY_SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How often an instance that has not asks for it.
+pub const RELAY_CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// Events that a relay reads and publishes at once, and their bytes, exceeded by one event at most.
+pub const RELAY_PAGE_EVENTS: usize = 512;
+pub const RELAY_PAGE_BYTES: usize = 1024 * 1024;
+/// How often a relay looks for events when it is not woken: those of other instances.
+pub const RELAY_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it notes at most how far it has come; after a crash so much is published again.
+pub const RELAY_NOTE_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked how far behind a relay is.
+pub const RELAY_LAG_EVERY: Duration = Duration::from_millis(500);
+/// The pauses of a relay after failures: the first, and the longest.
+pub const RELAY_PAUSE_MIN: Duration = Duration::from_millis(100);
+pub const RELAY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a relay waits for a bus that does not keep to [`BUS_WAIT_MAX`].
+pub const RELAY_PUBLISH_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long a stop waits until what is left is published, and then until that is noted.
+pub const RELAY_STOP_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a bus may take over what it is asked for, connecting included.
 pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -167,6 +187,9 @@ const _: () = assert!(BATCH_CHANGES_MAX <= WRITER_QUEUE_MAX);
 const _: () = assert!(CASCADE_CHUNK <= BATCH_CHANGES_MAX);
 const _: () = assert!(CASCADE_CHUNK <= PAGE_LIMIT_MAX);
 const _: () = assert!(FOLLOW_EVERY.as_millis() < FOLLOW_WAIT_MAX.as_millis());
+const _: () = assert!(RELAY_NOTE_EVERY.as_millis() < RELAY_SIGN_OF_LIFE.as_millis());
+const _: () = assert!(RELAY_SIGN_OF_LIFE.as_millis() * 3 < RELAY_CLAIM_LASTS.as_millis());
+const _: () = assert!(BUS_WAIT_MAX.as_millis() < RELAY_PUBLISH_WAIT_MAX.as_millis());
 const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
 const _: () = assert!(WORKERS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);

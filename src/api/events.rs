@@ -16,6 +16,7 @@ pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
     let events = EventQuery {
         after: query.take("after", "the position of an event")?.unwrap_or(0),
         limit: query.take_limit()?,
+        bytes_max: None,
         resource: query.take("resource", "an id")?,
         pool: query.take("pool", "the id of a pool")?,
         subnet: query.take("subnet", "the id of a subnet")?,

@@ -129,7 +129,7 @@ const OPERATIONS: &[(HttpMethod, &str, &str, &str, Does)] = {
         (M::Delete, "/leases/{id}", "deleteLease", "Give one address back; the last one ends the reservation", Delete),
         (M::Get,    "/events", "listEvents", "Read the audit trail", List(C::Events, OF_EVENTS)),
         (M::Get,    "/health/live", "live", "Whether the process lives", Tell(200, JSON, Some("Health"))),
-        (M::Get,    "/health/ready", "ready", "Whether requests can be served", Tell(200, JSON, Some("Health"))),
+        (M::Get,    "/health/ready", "ready", "Whether requests can be served", Tell(200, JSON, Some("Ready"))),
         (M::Get,    "/metrics", "metrics", "The metrics", Tell(200, "application/openmetrics-text", None)),
         (M::Get,    "/openapi.json", "openapi", "This document", Tell(200, JSON, None)),
         (M::Get,    "/docs", "docs", "Goes to the browser for this document", Tell(308, "text/html", None)),

@@ -357,5 +357,47 @@ pub struct Health {
     status: String,
 }
 
+/// Whether the service is well, and how its relays are, if it has any. They do not make it less ready.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Ready {
+    #[schema(required, example = "ok")]
+    status: String,
+    #[schema(required = false)]
+    relays: Vec<Relay>,
+}
+
+/// What publishes events on a bus.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Relay {
+    /// The bus.
+    #[schema(required, example = "nats")]
+    bus: String,
+    #[schema(required, inline)]
+    state: RelayState,
+    /// Stored events that are not published yet.
+    #[schema(required, example = 0)]
+    lag_events: u64,
+    /// The age of the oldest of them in seconds; 0 when there is none.
+    #[schema(required, example = 0.0)]
+    lag_seconds: f64,
+    /// Why it fails.
+    #[schema(required = false, nullable = false)]
+    error: Option<String>,
+}
+
+/// Publishing; idle: everything is published; standby: another instance publishes; failing: it tries
+/// again and again.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+#[schema(rename_all = "lowercase")]
+pub enum RelayState {
+    Publishing,
+    Idle,
+    Standby,
+    Failing,
+}
+
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,8 @@ pub trait Bus: Send {
     /// Published again, whole or from a later message on, they arrive in the same order: of two messages
     /// the second never is there without the first.
     ///
+    /// Safe to drop: that is as if it had failed.
+    ///
     /// # Errors
     /// [`BusError`]; the same messages may be published again.
     async fn publish(&mut self, messages: &[Message]) -> Result<(), BusError>;

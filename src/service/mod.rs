@@ -35,6 +35,7 @@ use crate::limits::ACTOR_IDLE_LOOK;
 use crate::store::Store;
 use crate::store::change::RequestKey;
 use crate::store::error::Fault;
+use crate::store::wake::Wake;
 use crate::store::writer::{self, Writer};
 use crate::telemetry::Metrics;
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub commit_timeout: Duration,
     /// Threads for the actors.
     pub actor_threads: usize,
+    /// The relays that run beside the service.
+    pub relays: Vec<&'static str>,
 }
 
 impl Ipam {
@@ -80,6 +83,7 @@ impl Ipam {
             answers_kept: settings.idempotency_kept,
             events_kept: settings.audit_retention,
             commit_timeout: settings.commit_timeout,
+            relays: settings.relays.clone(),
         };
         let writer =
             Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), of_writer);
@@ -101,6 +105,11 @@ impl Ipam {
         });
         ipam.run_beside(Self::end_expired(move || known.upgrade().map(&again)));
         Ok(ipam)
+    }
+
+    /// Rings when something was committed, here or, as it is heard of, elsewhere.
+    pub fn wake(&self) -> &Wake {
+        self.shared().writer.wake()
     }
 
     /// Takes no more changes, waits for the last commit, and ends the actors: nothing is left running.

@@ -134,9 +134,14 @@ pub trait Store: Send + Sync + 'static {
     /// The event log in order of position.
     async fn events(&self, query: EventQuery) -> Result<Page<LoggedEvent>, Fault>;
     /// Removes events that were committed before `before`, the oldest first and about `limit` of
-    /// them; the last one of the log always stays, so that no position is used twice. Answers how
-    /// many were removed.
-    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault>;
+    /// them; the last one of the log always stays, so that no position is used twice. With `published`,
+    /// none after that position, however old. Answers how many were removed.
+    async fn forget_events(
+        &self,
+        before: Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, Fault>;
     /// Takes the relay of that name for this instance, or keeps it: answers the position up to which
     /// everything is published, 0 at first; or `None` while another instance that lives has it. A claim
     /// lasts for [`RELAY_CLAIM_LASTS`](crate::limits::RELAY_CLAIM_LASTS).

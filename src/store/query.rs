@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::domain::annotations::Label;
-use crate::domain::event::{Kind, LoggedEvent, Verb};
+use crate::domain::event::{Event, Kind, LoggedEvent, Verb};
 use crate::domain::id::{LeaseId, PoolId, ReservationId, SubnetId};
 
 /// One page of a list that is ordered by id.
@@ -58,6 +58,8 @@ pub struct EventQuery {
     pub after: u64,
     /// Items at most; at least 1.
     pub limit: usize,
+    /// The event whose `data` and `before` reach this many bytes is the last of a page.
+    pub bytes_max: Option<usize>,
     /// The id of the resource.
     pub resource: Option<String>,
     pub pool: Option<PoolId>,
@@ -78,4 +80,24 @@ pub struct News {
     pub position: u64,
     /// There is more after it.
     pub more: bool,
+}
+
+/// Says when a page of events has enough bytes.
+#[derive(Debug)]
+pub struct Bytes {
+    left: Option<usize>,
+}
+
+impl Bytes {
+    pub fn of(query: &EventQuery) -> Self {
+        Self { left: query.bytes_max }
+    }
+
+    /// Whether the page is to end with this event.
+    pub fn are_enough_with(&mut self, event: &Event) -> bool {
+        let Some(left) = &mut self.left else { return false };
+        let before = event.before.as_ref().map_or(0, |before| before.get().len());
+        *left = left.saturating_sub(event.data.get().len() + before);
+        *left == 0
+    }
 }

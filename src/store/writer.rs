@@ -49,7 +49,7 @@ const HELD_UP: &str = "the store takes too long over what came before";
 const IN_DOUBT: &str = "the outcome of an earlier commit is not known yet";
 
 /// What of the writer can be configured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a recorded answer counts, and is kept.
     pub answers_kept: Duration,
@@ -58,6 +58,8 @@ pub struct Settings {
     pub events_kept: Duration,
     /// How long a change may wait, from being handed in, until its client is told.
     pub commit_timeout: Duration,
+    /// The relays that run here. What one of them has not published is not forgotten.
+    pub relays: Vec<&'static str>,
 }
 
 /// What became of a change.
@@ -388,12 +390,17 @@ impl Loop {
     async fn forget(&mut self) {
         let begun = Instant::now();
         let store = Arc::clone(&self.store);
-        let (now, settings) = (self.clock.now(), self.settings);
+        let (now, settings) = (self.clock.now(), self.settings.clone());
         let step = async {
             let answers_before = before(now, settings.answers_kept);
             let answers = store.forget_answers(answers_before, FORGET_STEP).await?;
             let events_before = before(now, settings.events_kept);
-            let events = store.forget_events(events_before, FORGET_STEP).await?;
+            let mut published = None;
+            for relay in &settings.relays {
+                let position = store.relay_position(relay).await?;
+                published = Some(published.map_or(position, |least: u64| least.min(position)));
+            }
+            let events = store.forget_events(events_before, published, FORGET_STEP).await?;
             let released_before = before(now, settings.events_kept.max(QUARANTINE_MAX));
             let released = store.forget_released(released_before, FORGET_STEP).await?;
             Ok::<_, Fault>((answers, events, released))

@@ -19,6 +19,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::clock::Clock;
 use crate::limits::BATCH_CHANGES_MAX;
 
+use super::relays::Relays;
+
 /// The upper bounds of the latency buckets, in seconds: from a reservation in a warm subnet to
 /// what a client has long given up on.
 const SECONDS: [f64; 14] =
@@ -39,6 +41,7 @@ pub struct Metrics {
     admission_refusals: Family<QueueLabels, Counter>,
     actors_alive: Family<KindLabels, Gauge>,
     actors_rebuilt: Family<KindLabels, Counter>,
+    relays: Relays,
 }
 
 /// Durations by label.
@@ -83,6 +86,7 @@ impl Default for Metrics {
             admission_refusals: Family::default(),
             actors_alive: Family::default(),
             actors_rebuilt: Family::default(),
+            relays: Relays::default(),
         };
         metrics.register();
         metrics
@@ -126,6 +130,11 @@ impl Metrics {
     /// An actor of this kind ended, whether it was told to or died.
     pub fn actor_stopped(&self, kind: &'static str) {
         self.actors_alive.get_or_create(&KindLabels { kind }).dec();
+    }
+
+    /// What relays tell of themselves.
+    pub fn relays(&self) -> &Relays {
+        &self.relays
     }
 
     /// The text of `/metrics`.
@@ -183,6 +192,7 @@ impl Metrics {
             "Actors built anew from the store after one died",
             self.actors_rebuilt.clone(),
         );
+        self.relays.register(ours);
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod logs;
 mod metrics;
+mod relays;
 
 pub use logs::{Filter, FilterError, init_logs};
 pub use metrics::Metrics;
+pub use relays::{RelayState, RelayStatus, Relays};

@@ -186,6 +186,7 @@ async fn start(store: &Arc<dyn Store>, hands: &Arc<AtomicI64>) -> Ipam {
         audit_retention: year,
         commit_timeout: Duration::from_secs(30),
         actor_threads: 1,
+        relays: Vec::new(),
     };
     let clock = Clock::Manual(Arc::clone(hands));
     Ipam::start(Arc::clone(store), clock, Arc::new(Metrics::default()), settings).await.unwrap()

@@ -39,7 +39,12 @@ impl World {
         let metrics = Arc::new(Metrics::default());
         let clock = Clock::System;
         let kept = Duration::from_secs(3600);
-        let settings = Settings { answers_kept: kept, events_kept: kept, commit_timeout: kept };
+        let settings = Settings {
+            answers_kept: kept,
+            events_kept: kept,
+            commit_timeout: kept,
+            relays: Vec::new(),
+        };
         let writer =
             Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), settings);
         let pool = Pool::new(PoolId::generate(), NewPool::default(), clock.now());

@@ -189,6 +189,7 @@ async fn start(data: &Data) -> (Ipam, Arc<FaultyStore>) {
         audit_retention: Duration::from_secs(3600),
         commit_timeout: Duration::from_secs(60),
         actor_threads: 1,
+        relays: Vec::new(),
     };
     let metrics = Arc::new(Metrics::default());
     let ipam = Ipam::start(Arc::clone(&store) as _, Clock::System, metrics, settings);

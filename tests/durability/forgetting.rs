@@ -49,7 +49,8 @@ async fn all_that_is_old_is_forgotten_under_load() {
         assert!(verdicts.iter().all(Result::is_ok));
     }
 
-    let settings = Settings { answers_kept: DAY, events_kept: DAY, commit_timeout: DAY };
+    let settings =
+        Settings { answers_kept: DAY, events_kept: DAY, commit_timeout: DAY, relays: Vec::new() };
     let metrics = Arc::new(Metrics::default());
     let writer = Writer::start(Arc::clone(&store), Clock::System, metrics, settings);
     let enough = Arc::new(AtomicBool::new(false));

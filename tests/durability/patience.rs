@@ -88,7 +88,8 @@ impl Bed {
         };
         let inner = Arc::new(SqliteStore::open(data).unwrap());
         let store = Arc::new(Wrapped { inner, path });
-        let settings = Settings { answers_kept: LONG, events_kept: LONG, commit_timeout };
+        let settings =
+            Settings { answers_kept: LONG, events_kept: LONG, commit_timeout, relays: Vec::new() };
         let metrics = Arc::new(Metrics::default());
         let writer = Writer::start(Arc::clone(&store) as _, Clock::System, metrics, settings);
         Self { writer, store }

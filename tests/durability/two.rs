@@ -93,6 +93,7 @@ impl World {
                 audit_retention: Duration::from_secs(3600),
                 commit_timeout: Duration::from_secs(60),
                 actor_threads: 1,
+                relays: Vec::new(),
             };
             Ipam::start(Arc::new(store), Clock::System, Arc::new(Metrics::default()), settings)
         };

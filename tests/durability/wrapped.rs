@@ -151,8 +151,13 @@ impl<P: WritePath> Store for Wrapped<P> {
         self.inner.events(query).await
     }
 
-    async fn forget_events(&self, before: jiff::Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.inner.forget_events(before, limit).await
+    async fn forget_events(
+        &self,
+        before: jiff::Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, Fault> {
+        self.inner.forget_events(before, published, limit).await
     }
 
     fn is_shared(&self) -> bool {

@@ -8,6 +8,7 @@ mod harness;
 mod instances;
 mod network;
 mod proxy;
+mod relays;
 mod restart;
 mod rights;
 mod secrets;

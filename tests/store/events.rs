@@ -134,7 +134,7 @@ pub async fn old_events_are_forgotten_from_the_front(bed: &mut Bed) {
     let forget = async |before| {
         let mut forgotten = 0;
         loop {
-            match bed.store().forget_events(now() + seconds(before), 2).await.unwrap() {
+            match bed.store().forget_events(now() + seconds(before), None, 2).await.unwrap() {
                 0 => break,
                 count => forgotten += count,
             }

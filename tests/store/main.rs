@@ -10,6 +10,7 @@ mod lists;
 mod model;
 mod mongo;
 mod pools;
+mod relays;
 mod released;
 mod reservations;
 mod script;
@@ -100,6 +101,11 @@ macro_rules! suite {
                 conditions_select_events
                 times_never_run_backwards
                 old_events_are_forgotten_from_the_front
+            }
+            relays {
+                a_relay_begins_at_the_start_and_never_moves_back
+                what_is_not_published_is_not_forgotten
+                a_page_of_events_ends_with_the_one_that_makes_its_bytes
             }
             answers {
                 an_answer_is_recorded_with_its_change

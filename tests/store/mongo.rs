@@ -168,7 +168,11 @@ mod own {
             }
             store.log_end().await.unwrap();
             store.news(0).await.unwrap();
-            store.forget_events(now(), 10).await.unwrap();
+            store.claim_relay("nats").await.unwrap();
+            store.move_relay("nats", 1).await.unwrap();
+            assert_eq!(store.relay_position("nats").await.unwrap(), 1);
+            store.leave_relay("nats").await.unwrap();
+            store.forget_events(now(), Some(1), 10).await.unwrap();
             store.forget_answers(now(), 10).await.unwrap();
             assert_eq!(store.forget_released(now() + seconds(1), 10).await.unwrap(), 1);
             store.answers(None, 10).await.unwrap();
@@ -264,6 +268,41 @@ mod own {
                 assert_eq!(found, invariants, "{tampering}: {broken:#?}");
                 db.drop().await.unwrap();
             }
+        });
+    }
+
+    /// One instance at a time has a relay; another gets it when that one leaves, or is not heard of.
+    #[test]
+    fn a_relay_is_one_instances_at_a_time() {
+        on_runtime(async {
+            let backend = Mongo::create();
+            let name = backend.database.clone();
+            let [first, second] = [backend.open().await, backend.open().await];
+            assert_eq!(first.claim_relay("nats").await.unwrap(), Some(0));
+            assert_eq!(second.claim_relay("nats").await.unwrap(), None);
+            assert!(!second.move_relay("nats", 9).await.unwrap());
+            second.leave_relay("nats").await.unwrap();
+            assert!(first.move_relay("nats", 5).await.unwrap());
+            assert_eq!(second.relay_position("nats").await.unwrap(), 5);
+            first.leave_relay("nats").await.unwrap();
+            assert_eq!(second.claim_relay("nats").await.unwrap(), Some(5));
+            assert!(!first.move_relay("nats", 6).await.unwrap());
+            assert_eq!(first.claim_relay("nats").await.unwrap(), None);
+
+            // As one leaves it that died a while ago.
+            let begun = Instant::now();
+            let claimed = loop {
+                if let Some(position) = first.claim_relay("nats").await.unwrap() {
+                    break position;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(30), "it is never free");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            assert_eq!(claimed, 5);
+            assert!(begun.elapsed() > ipam::limits::RELAY_CLAIM_LASTS / 2);
+            assert!(!second.move_relay("nats", 7).await.unwrap(), "it has been taken over");
+            assert_eq!(first.relay_position("nats").await.unwrap(), 5);
+            database(&name).await.drop().await.unwrap();
         });
     }
 

@@ -114,7 +114,8 @@ pub async fn a_release_is_known_as_long_as_a_quarantine_may_last(bed: &mut Bed) 
         bed.done_at(later, delete_reservation(&one)).await;
     }
     let at = (now() + seconds(quarantine + 10)).as_microsecond();
-    let settings = Settings { answers_kept: DAY, events_kept: DAY, commit_timeout: DAY };
+    let settings =
+        Settings { answers_kept: DAY, events_kept: DAY, commit_timeout: DAY, relays: Vec::new() };
     let clock = Clock::Manual(Arc::new(AtomicI64::new(at)));
     let writer = Writer::start(bed.store(), clock, Arc::new(Metrics::default()), settings);
     // It forgets between the two, if it has not yet.

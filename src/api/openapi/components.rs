@@ -47,6 +47,7 @@ fn shapes() -> Vec<(String, RefOr<Schema>)> {
     add::<schema::Leases>(&mut shapes);
     add::<schema::Events>(&mut shapes);
     add::<schema::Health>(&mut shapes);
+    add::<schema::Ready>(&mut shapes);
     add::<problem::Problem>(&mut shapes);
     let subnet = writable(schema::Subnet::schema());
     let new_subnet = with_members(subnet.clone(), schema::Carve::schema());

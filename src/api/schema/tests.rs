@@ -28,8 +28,11 @@ use crate::limits::{
     REQUEST_RANGES_MAX, RESERVATION_ADDRESSES_MAX, SUPERNETS_MAX, TAGS_MAX, TTL_SECONDS_MAX,
 };
 
+use crate::telemetry::{RelayState, RelayStatus};
+
 use super::super::error::{Code, Problem};
 use super::super::fields::Object;
+use super::super::health::Ready;
 use super::super::reservations::body::{
     DescribedLease, ReservationPatchBody, SelectorBody, WishBody,
 };
@@ -69,7 +72,7 @@ fn check<T: PartialSchema>(answer: &impl serde::Serialize) {
     let required: BTreeSet<_> =
         shape["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     for name in properties.keys().filter(|name| !required.contains(name.as_str())) {
-        let optional = ["subnet", "actor", "requestid", "before"];
+        let optional = ["subnet", "actor", "requestid", "before", "relays"];
         assert!(optional.contains(&name.as_str()), "{name} is always there");
     }
 }
@@ -119,6 +122,11 @@ fn answers_have_the_documented_members() {
     };
     let logged = LoggedEvent { position: 1, at: now, event };
     check::<super::Event>(&EventResource::new(&logged));
+    let error = Some("it does not answer".to_owned());
+    let (bus, state) = ("nats", RelayState::Failing);
+    let relay = RelayStatus { bus, state, lag_events: 1, lag_seconds: 0.5, error };
+    let ready = Ready { status: "ok", relays: vec![relay] };
+    check::<super::Ready>(&ready);
 }
 
 /// Every failure that has members of its own, with all of them.

@@ -27,6 +27,8 @@ pub const RELEASED: &str = "released";
 pub const IDEMPOTENCY: &str = "idempotency";
 /// The instances that write here, and the session that each writes in.
 pub const INSTANCES: &str = "instances";
+/// How far each relay has published the log, and which instance has it.
+pub const RELAYS: &str = "relays";
 /// The version of the layout.
 const META: &str = "meta";
 
@@ -34,7 +36,10 @@ const META: &str = "meta";
 /// expire, address spaces, and the settings of pools and subnets; a field that is not there has its
 /// usual value. So what an earlier version wrote is read as it is, and what takes a database from one
 /// version to the next is making the collections and indexes that it lacks.
-const VERSION: i32 = 2;
+///
+/// Since 3 there are relays. One who knows nothing of them would read all of it, and forget events that
+/// are not published yet.
+const VERSION: i32 = 3;
 
 /// An index, the question it answers, and which documents it holds if not all.
 struct Index {
@@ -167,7 +172,7 @@ async fn make_missing(db: &Database) -> Result<(), Error> {
         let models: Vec<IndexModel> = indexes.map(Index::model).collect();
         db.collection::<Document>(collection).create_indexes(models).await?;
     }
-    for collection in [LEASES, INSTANCES] {
+    for collection in [LEASES, INSTANCES, RELAYS] {
         let created = db.create_collection(collection).await;
         if let Err(error) = created
             && super::faults::code(&error) != Some(NAMESPACE_EXISTS)

@@ -13,7 +13,7 @@ use mongodb::options::{AggregateOptions, FindOptions};
 use crate::domain::event::{Event, Kind, LoggedEvent, Origin};
 use crate::domain::id::{EventId, PoolId, SubnetId};
 use crate::limits::BATCH_CHANGES_MAX;
-use crate::store::query::{EventQuery, News, Page};
+use crate::store::query::{Bytes, EventQuery, News, Page};
 
 use super::documents::{binary, bson_binary, integer};
 use super::faults::ReadError;
@@ -227,17 +227,20 @@ impl Log<'_> {
             doc! { "$limit": limit },
         ];
         let options = AggregateOptions::builder().hint(by_name(hint)).build();
-        let found = self.unwound(pipeline, options).await?;
-        let more = found.len() > query.limit;
-        let items = found.iter().take(query.limit).map(|doc| {
-            let fields = Fields(doc);
-            Ok(LoggedEvent {
-                position: fields.integer("position")?,
-                at: fields.time("at")?,
-                event: event(fields.document("events")?)?,
-            })
-        });
-        Ok(Page { items: items.collect::<Result<_, Malformed>>()?, more })
+        let mut reader = self.0.reader().await?;
+        let mut found = reader.aggregate(EVENTS, pipeline, options).await?;
+        let (mut items, mut bytes, mut enough) = (Vec::new(), Bytes::of(query), false);
+        while found.advance().await? {
+            if enough || items.len() == query.limit {
+                return Ok(Page { items, more: true });
+            }
+            let fields = Fields(found.current());
+            let position = fields.integer("position")?;
+            let (at, event) = (fields.time("at")?, event(fields.document("events")?)?);
+            enough = bytes.are_enough_with(&event);
+            items.push(LoggedEvent { position, at, event });
+        }
+        Ok(Page { items, more: false })
     }
 
     /// The position of the first event that was committed at `at` or later; past the end when there
@@ -313,7 +316,12 @@ impl Log<'_> {
     }
 
     /// See [`crate::store::Store::forget_events`]: whole batches, but never the last.
-    pub async fn forget(&self, before: Timestamp, limit: usize) -> Result<usize, ReadError> {
+    pub async fn forget(
+        &self,
+        before: Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, ReadError> {
         let Some(last) = self.last().await? else { return Ok(0) };
         let older = doc! {
             "at": { "$lt": before.as_microsecond() },
@@ -326,8 +334,12 @@ impl Log<'_> {
         let (mut count, mut end) = (0, None);
         while count < limit && found.advance().await? {
             let fields = Fields(found.current());
-            count += usize::try_from(fields.integer("count")?).unwrap_or(usize::MAX);
-            end = Some(integer(fields.integer("_id")?));
+            let (first, events) = (fields.integer("_id")?, fields.integer("count")?);
+            if published.is_some_and(|published| first + events > published.saturating_add(1)) {
+                break;
+            }
+            count += usize::try_from(events).unwrap_or(usize::MAX);
+            end = Some(integer(first));
         }
         if let Some(end) = end {
             let events = self.0.db.collection::<RawDocumentBuf>(EVENTS);

@@ -15,6 +15,7 @@ mod layout;
 mod log;
 mod read;
 mod reader;
+mod relays;
 mod released;
 
 use std::collections::HashMap;
@@ -268,8 +269,14 @@ impl Store for MongoStore {
         self.read("reading the event log", Log(&self.readers).events(&query)).await
     }
 
-    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.read("forgetting events", Log(&self.readers).forget(before, limit)).await
+    async fn forget_events(
+        &self,
+        before: Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, Fault> {
+        let forget = async { Log(&self.readers).forget(before, published, limit).await };
+        self.read("forgetting events", forget).await
     }
 
     fn is_shared(&self) -> bool {
@@ -297,20 +304,26 @@ impl Store for MongoStore {
         self.read("reading recorded answers", read::answers(&self.readers, after, limit)).await
     }
 
-    async fn claim_relay(&self, _relay: &str) -> Result<Option<u64>, Fault> {
-        Err(Fault::new("claiming a relay", "not built yet"))
+    async fn claim_relay(&self, relay: &str) -> Result<Option<u64>, Fault> {
+        let what = "claiming a relay";
+        let own = &self.writing(what)?.instance.id;
+        self.read(what, relays::claim(&self.readers.db, relay, own)).await
     }
 
-    async fn move_relay(&self, _relay: &str, _position: u64) -> Result<bool, Fault> {
-        Err(Fault::new("moving a relay", "not built yet"))
+    async fn move_relay(&self, relay: &str, position: u64) -> Result<bool, Fault> {
+        let what = "moving a relay";
+        let own = &self.writing(what)?.instance.id;
+        self.read(what, relays::advance(&self.readers.db, relay, position, own)).await
     }
 
-    async fn leave_relay(&self, _relay: &str) -> Result<(), Fault> {
-        Err(Fault::new("leaving a relay", "not built yet"))
+    async fn leave_relay(&self, relay: &str) -> Result<(), Fault> {
+        let what = "leaving a relay";
+        let own = &self.writing(what)?.instance.id;
+        self.read(what, relays::leave(&self.readers.db, relay, own)).await
     }
 
-    async fn relay_position(&self, _relay: &str) -> Result<u64, Fault> {
-        Err(Fault::new("reading a relay", "not built yet"))
+    async fn relay_position(&self, relay: &str) -> Result<u64, Fault> {
+        self.read("reading a relay", relays::position(&self.readers, relay)).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Result};
 
 use crate::domain::event::{Kind, LoggedEvent};
-use crate::store::query::{EventQuery, Page};
+use crate::store::query::{Bytes, EventQuery, Page};
 
 use super::rows::{self, EVENT, Time};
 use super::select::{Select, first};
@@ -63,7 +63,9 @@ pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>
     if let Some(subnet) = query.subnet {
         select.and("subnet = ?", subnet);
     }
-    select.page(conn, query.limit, rows::event)
+    let mut bytes = Bytes::of(query);
+    let is_enough = |logged: &LoggedEvent| bytes.are_enough_with(&logged.event);
+    select.page_until(conn, query.limit, is_enough, rows::event)
 }
 
 /// The first position whose time is `at` or later; past the end when there is none.

@@ -13,6 +13,7 @@ mod checkpoint;
 mod insert;
 mod log;
 mod read;
+mod relays;
 mod rows;
 mod schema;
 mod select;
@@ -123,15 +124,14 @@ impl SqliteStore {
         answer.map_err(|error| Fault::new(what, error))
     }
 
-    /// Has the writer remove some of what has grown old, between two commits.
-    async fn forget(
+    /// Has the writer do something small between two commits.
+    async fn between_commits<T: Send + 'static>(
         &self,
         what: &'static str,
-        forget: impl FnOnce(&mut Writer) -> rusqlite::Result<usize> + Send + 'static,
-    ) -> Result<usize, Fault> {
-        let forgotten = self.writer.run_and_then(forget, Writer::fold).await;
-        forgotten
-            .map_err(|no_answer| Fault::new(what, no_answer))?
+        work: impl FnOnce(&mut Writer) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let done = self.writer.run_and_then(work, Writer::fold).await;
+        done.map_err(|no_answer| Fault::new(what, no_answer))?
             .map_err(|error| Fault::new(what, error))
     }
 }
@@ -229,7 +229,10 @@ impl Store for SqliteStore {
     }
 
     async fn forget_answers(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.forget("forgetting answers", move |writer| writer.forget_answers(before, limit)).await
+        self.between_commits("forgetting answers", move |writer| {
+            writer.forget_answers(before, limit)
+        })
+        .await
     }
 
     async fn pool(&self, id: PoolId) -> Result<Option<Pool>, Fault> {
@@ -309,7 +312,7 @@ impl Store for SqliteStore {
     }
 
     async fn forget_released(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.forget("forgetting released addresses", move |writer| {
+        self.between_commits("forgetting released addresses", move |writer| {
             writer.forget_released(before, limit)
         })
         .await
@@ -329,8 +332,14 @@ impl Store for SqliteStore {
         self.read("reading the event log", move |conn| log::events(conn, &query)).await
     }
 
-    async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-        self.forget("forgetting events", move |writer| writer.forget_events(before, limit)).await
+    async fn forget_events(
+        &self,
+        before: Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> Result<usize, Fault> {
+        let forget = move |writer: &mut Writer| writer.forget_events(before, published, limit);
+        self.between_commits("forgetting events", forget).await
     }
 
     /// The lock file keeps every other process out.
@@ -358,20 +367,24 @@ impl Store for SqliteStore {
         self.read("reading recorded answers", read).await
     }
 
-    async fn claim_relay(&self, _relay: &str) -> Result<Option<u64>, Fault> {
-        Err(Fault::new("claiming a relay", "not built yet"))
+    /// There are no others, so it is always this process's.
+    async fn claim_relay(&self, relay: &str) -> Result<Option<u64>, Fault> {
+        self.relay_position(relay).await.map(Some)
     }
 
-    async fn move_relay(&self, _relay: &str, _position: u64) -> Result<bool, Fault> {
-        Err(Fault::new("moving a relay", "not built yet"))
+    async fn move_relay(&self, relay: &str, position: u64) -> Result<bool, Fault> {
+        let relay = relay.to_owned();
+        let advance = move |writer: &mut Writer| writer.move_relay(&relay, position);
+        self.between_commits("moving a relay", advance).await.map(|()| true)
     }
 
     async fn leave_relay(&self, _relay: &str) -> Result<(), Fault> {
-        Err(Fault::new("leaving a relay", "not built yet"))
+        Ok(())
     }
 
-    async fn relay_position(&self, _relay: &str) -> Result<u64, Fault> {
-        Err(Fault::new("reading a relay", "not built yet"))
+    async fn relay_position(&self, relay: &str) -> Result<u64, Fault> {
+        let relay = relay.to_owned();
+        self.read("reading a relay", move |conn| relays::position(conn, &relay)).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {

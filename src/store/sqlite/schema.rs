@@ -11,7 +11,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What takes a file from the version that is its index to the next. Never changed once released.
-const MIGRATIONS: &[&str] = &[CREATE, ALLOCATION];
+const MIGRATIONS: &[&str] = &[CREATE, ALLOCATION, RELAYS];
 
 const CREATE: &str = "
 CREATE TABLE pools (
@@ -157,6 +157,14 @@ CREATE TABLE released (
 ) STRICT, WITHOUT ROWID;
 -- The oldest, to be forgotten.
 CREATE INDEX released_by_age ON released (at);
+";
+
+const RELAYS: &str = "
+-- The position up to which each relay has published the events.
+CREATE TABLE relays (
+    name TEXT PRIMARY KEY,
+    position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The version of a file that this program writes.

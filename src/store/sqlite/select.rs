@@ -84,18 +84,35 @@ impl<'values> Select<'values> {
 
     /// The first `limit` rows, and whether there are more.
     pub fn page<T>(
+        self,
+        conn: &Connection,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Page<T>> {
+        self.page_until(conn, limit, |_| false, read)
+    }
+
+    /// The same; a row with which there is enough is the last.
+    pub fn page_until<T>(
         mut self,
         conn: &Connection,
         limit: usize,
+        mut is_enough: impl FnMut(&T) -> bool,
         read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Page<T>> {
         self.sql.push_str(" ORDER BY ");
         self.sql.push_str(self.order);
         self.sql.push_str(" LIMIT ?");
         self.bind(limit.saturating_add(1));
-        let mut items = all(conn, &self.sql, params_from_iter(self.values), read)?;
-        let more = items.len() > limit;
-        items.truncate(limit);
+        let mut statement = conn.prepare_cached(&self.sql)?;
+        let mut rows = statement.query_map(params_from_iter(self.values), read)?;
+        let (mut items, mut enough) = (Vec::new(), false);
+        while !enough && items.len() < limit {
+            let Some(item) = rows.next().transpose()? else { break };
+            enough = is_enough(&item);
+            items.push(item);
+        }
+        let more = rows.next().transpose()?.is_some();
         Ok(Page { items, more })
     }
 }

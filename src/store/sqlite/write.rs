@@ -16,6 +16,7 @@ use crate::store::error::{CommitError, Fault, Refusal};
 use super::apply::{Apply, Stop};
 use super::checkpoint::Checkpointer;
 use super::log::LogEnd;
+use super::relays;
 use super::rows::Time;
 use super::schema::VERSION;
 
@@ -112,13 +113,24 @@ impl Writer {
         self.conn.prepare_cached(forget)?.execute(params![Time(before), limit])
     }
 
+    /// See [`crate::store::Store::move_relay`]: a commit of its own.
+    pub fn move_relay(&mut self, relay: &str, position: u64) -> rusqlite::Result<()> {
+        relays::advance(&self.conn, relay, position)
+    }
+
     /// See [`crate::store::Store::forget_events`]: times never decrease, so the old are in front.
-    pub fn forget_events(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+    pub fn forget_events(
+        &mut self,
+        before: Timestamp,
+        published: Option<u64>,
+        limit: usize,
+    ) -> rusqlite::Result<usize> {
         let forget = "DELETE FROM events WHERE position IN \
              (SELECT position FROM events WHERE position < ?1 ORDER BY position LIMIT ?2) \
              AND at < ?3";
         let last = self.log.next_position - 1;
-        self.conn.prepare_cached(forget)?.execute(params![last, limit, Time(before)])
+        let end = published.map_or(last, |published| last.min(published.saturating_add(1)));
+        self.conn.prepare_cached(forget)?.execute(params![end, limit, Time(before)])
     }
 }
 

@@ -1,0 +1,132 @@
+//! Relays: from the committed event log to a bus, at least once and in order.
+//!
+//! There is one for each bus that is configured. It costs reservations as little as it can: it runs on
+//! a thread of its own that gives way to all others, and what it keeps in the store is one small write
+//! some times a second. When the bus is away, the events stay where they are: in the store.
+//!
+//! With several instances on one store, one of them has the relay, and the others stand by
+//! ([`cursor`]). Should two believe to have it, for a moment, each goes on from what was published
+//! before, in order: of every event the first copy still comes after those before it.
+
+mod cursor;
+mod lag;
+mod publisher;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+
+use crate::bus::{Bus, BusKind};
+use crate::clock::Clock;
+use crate::limits::{RELAY_PAUSE_MAX, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX};
+use crate::store::Store;
+use crate::store::wake::Wake;
+use crate::telemetry::Metrics;
+
+use cursor::Published;
+use publisher::Publisher;
+
+/// What of a relay can be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long the bus may take over one page.
+    pub publish_wait_max: Duration,
+    /// How long a stop waits until what is left is published.
+    pub stop_wait_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { publish_wait_max: RELAY_PUBLISH_WAIT_MAX, stop_wait_max: RELAY_STOP_WAIT_MAX }
+    }
+}
+
+/// A relay that runs. Dropped, it ends by itself.
+pub struct Relay {
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Relay {
+    /// Starts the relay to `bus`, whose name in the store and in the metrics is the word of `kind`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        store: Arc<dyn Store>,
+        bus: Box<dyn Bus>,
+        kind: BusKind,
+        wake: &Wake,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let relay = kind.as_str();
+        let published = Published::default();
+        let (stop, stopping) = watch::channel(false);
+        let (ends, ended) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        metrics.relays().started(relay);
+        let (of_lag, of_store) = (Arc::clone(&metrics), Arc::clone(&store));
+        runtime.spawn(lag::watch(of_store, relay, Arc::clone(&published), clock, of_lag));
+        let publisher = Publisher {
+            relay,
+            store,
+            bus,
+            wake: wake.listen(),
+            metrics,
+            settings,
+            published,
+            stop: stopping,
+            cursor: None,
+            failing: false,
+        };
+        thread::Builder::new().name(format!("ipam-relay-{relay}")).spawn(move || {
+            give_way();
+            run(&runtime, publisher);
+            // A lookup of a name may still block a thread of it.
+            runtime.shutdown_background();
+            // Who no longer waits need not be told.
+            let _ = ends.send(());
+        })?;
+        Ok(Self { stop, ended })
+    }
+
+    /// Has it publish what is left, if that can be done soon, and give itself up for others to go on.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        // An error says that the thread is gone.
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Runs the loop to its end. A panic in it, or in the bus, costs what was in memory.
+fn run(runtime: &Runtime, mut publisher: Publisher) {
+    while catch_unwind(AssertUnwindSafe(|| runtime.block_on(publisher.run()))).is_err() {
+        publisher.begin_anew();
+        runtime.block_on(sleep(RELAY_PAUSE_MAX));
+    }
+}
+
+/// Lets all other threads go first, where that can be asked for one thread.
+fn give_way() {
+    /// Against those of the service: a third of their share when all want the processor.
+    #[cfg(target_os = "linux")]
+    const NICE: i32 = 5;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the relay runs at the priority of all");
+    }
+}

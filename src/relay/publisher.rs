@@ -1,0 +1,235 @@
+//! The loop of a relay: read after the cursor, publish, move the cursor when the bus has it.
+//!
+//! A wake-up and the timer say the same: look at the log. So normal life, a start, and what others
+//! commit go one way. Nothing is skipped: the cursor moves from one page to the next, and a page is
+//! published again until the bus has taken all of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::bus::message::{Message, messages_of};
+use crate::bus::{Bus, BusError};
+use crate::domain::event::LoggedEvent;
+use crate::limits::{
+    RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS, RELAY_PAUSE_MAX,
+    RELAY_PAUSE_MIN,
+};
+use crate::store::Store;
+use crate::store::error::Fault;
+use crate::store::query::{EventQuery, Page};
+use crate::store::wake::Listener;
+use crate::telemetry::{Metrics, RelayState};
+
+use super::Settings;
+use super::cursor::{Cursor, Published};
+
+pub struct Publisher {
+    pub relay: &'static str,
+    pub store: Arc<dyn Store>,
+    pub bus: Box<dyn Bus>,
+    pub wake: Listener,
+    pub metrics: Arc<Metrics>,
+    pub settings: Settings,
+    pub published: Published,
+    /// Set once, to `true`: publish what is left and end.
+    pub stop: watch::Receiver<bool>,
+    /// While the relay is this instance's.
+    pub cursor: Option<Cursor>,
+    /// It fails: said once, and again when it works.
+    pub failing: bool,
+}
+
+impl Publisher {
+    /// Runs until it is told to stop and nothing is left to publish, or that takes too long. Then the
+    /// relay is given up.
+    pub async fn run(&mut self) {
+        let (mut stop, wait_max) = (self.stop.clone(), self.settings.stop_wait_max);
+        let too_late = async {
+            stopped(&mut stop).await;
+            sleep(wait_max).await;
+        };
+        tokio::select! {
+            () = self.publish_until_stopped() => {}
+            () = too_late => {
+                tracing::warn!(relay.bus = self.relay, "some events are left to be published by the next start");
+            }
+        }
+        let Some(cursor) = self.cursor.take() else { return };
+        let late = |_| Err(Fault::new("leaving a relay", "the store does not answer"));
+        if let Err(fault) = timeout(wait_max, cursor.leave()).await.unwrap_or_else(late) {
+            tracing::warn!(relay.bus = self.relay, error = %fault, "some events will be published again");
+        }
+    }
+
+    /// After a panic: what was in memory is not believed.
+    pub fn begin_anew(&mut self) {
+        self.cursor = None;
+        self.fails("it panicked", "the relay panicked and begins anew");
+    }
+
+    async fn publish_until_stopped(&mut self) {
+        while let Some(cursor) = self.claimed().await {
+            let (position, lost) = (cursor.position(), cursor.lost());
+            self.cursor = Some(cursor);
+            tracing::info!(
+                relay.bus = self.relay,
+                relay.position = position,
+                "this instance publishes events"
+            );
+            tokio::select! {
+                biased;
+                // Another may publish: whatever was begun here is dropped.
+                () = lost => {}
+                () = self.publish_all(position) => return,
+            }
+            self.cursor = None;
+            tracing::warn!(
+                relay.bus = self.relay,
+                "this instance publishes no more: another one may"
+            );
+        }
+    }
+
+    /// Waits until the relay is this instance's; `None` when it is to stop before.
+    async fn claimed(&mut self) -> Option<Cursor> {
+        loop {
+            if *self.stop.borrow() {
+                return None;
+            }
+            match Cursor::claim(&self.store, self.relay, &self.published).await {
+                Ok(Some(cursor)) => return Some(cursor),
+                Ok(None) => self.works(RelayState::Standby),
+                Err(fault) => self.fails(&fault.to_string(), "the relay cannot be claimed"),
+            }
+            self.pause(RELAY_CLAIM_EVERY).await;
+        }
+    }
+
+    /// Publishes page after page of what follows `position`; ends when it is to stop and there is
+    /// nothing left.
+    async fn publish_all(&mut self, mut position: u64) {
+        let mut read_ahead = None;
+        loop {
+            // Before the log is read: a commit after this is not the last.
+            let stopping = *self.stop.borrow();
+            let page = match read_ahead.take() {
+                Some(page) => page,
+                None => self.read_after(position).await,
+            };
+            let Some(last) = page.items.last().map(|last| last.position) else {
+                self.works(RelayState::Idle);
+                if stopping {
+                    return;
+                }
+                self.wait_for_more().await;
+                continue;
+            };
+            let more = page.more;
+            let messages: Vec<Message> = page.items.iter().flat_map(messages_of).collect();
+            drop(page);
+            if more {
+                let ahead = events_after(Arc::clone(&self.store), last);
+                let ((), ahead) = tokio::join!(self.publish(&messages), ahead);
+                // What failed, or is not there yet, is read in its turn.
+                read_ahead = ahead.ok().filter(|page| !page.items.is_empty());
+            } else {
+                self.publish(&messages).await;
+            }
+            position = last;
+            if let Some(cursor) = &self.cursor {
+                cursor.advance(position);
+            }
+        }
+    }
+
+    async fn read_after(&mut self, position: u64) -> Page<LoggedEvent> {
+        let mut pause = RELAY_PAUSE_MIN;
+        loop {
+            match events_after(Arc::clone(&self.store), position).await {
+                Ok(page) => return page,
+                Err(fault) => {
+                    self.fails(&fault.to_string(), "the events to publish cannot be read")
+                }
+            }
+            self.pause(pause).await;
+            pause = (pause * 2).min(RELAY_PAUSE_MAX);
+        }
+    }
+
+    /// Publishes messages, however long the bus is away.
+    async fn publish(&mut self, messages: &[Message]) {
+        let mut pause = RELAY_PAUSE_MIN;
+        while !messages.is_empty() {
+            let publishing = timeout(self.settings.publish_wait_max, self.bus.publish(messages));
+            let late = |_| Err(BusError::Away("it does not answer".to_owned()));
+            match publishing.await.unwrap_or_else(late) {
+                Ok(()) => break,
+                Err(error) => {
+                    self.metrics.relays().failed(self.relay);
+                    self.fails(
+                        &error.to_string(),
+                        "events cannot be published; they are kept until they are",
+                    );
+                }
+            }
+            self.pause(pause).await;
+            pause = (pause * 2).min(RELAY_PAUSE_MAX);
+        }
+        self.metrics.relays().published(self.relay, messages.len());
+        self.works(RelayState::Publishing);
+    }
+
+    /// Until it is woken, or it is time to look; or it is to stop.
+    async fn wait_for_more(&mut self) {
+        let rung = async {
+            if !self.wake.heard().await {
+                // Nobody is left to ring.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = sleep(RELAY_LOOK_EVERY) => {}
+            () = stopped(&mut self.stop) => {}
+        }
+    }
+
+    /// A pause that a stop ends, if it has not come before.
+    async fn pause(&mut self, pause: Duration) {
+        if *self.stop.borrow() {
+            return sleep(pause.min(RELAY_PAUSE_MIN)).await;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stopped(&mut self.stop) => {}
+        }
+    }
+
+    fn works(&mut self, state: RelayState) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(relay.bus = self.relay, "the relay works again");
+        }
+        self.metrics.relays().is(self.relay, state, None);
+    }
+
+    fn fails(&mut self, why: &str, what: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(relay.bus = self.relay, error = why, "{what}");
+        }
+        self.metrics.relays().is(self.relay, RelayState::Failing, Some(why));
+    }
+}
+
+/// Ends when it is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that nobody is left to say so.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn events_after(store: Arc<dyn Store>, after: u64) -> Result<Page<LoggedEvent>, Fault> {
+    let (limit, bytes_max) = (RELAY_PAGE_EVENTS, Some(RELAY_PAGE_BYTES));
+    store.events(EventQuery { after, limit, bytes_max, ..EventQuery::default() }).await
+}

@@ -1,0 +1,4 @@
+//! The relay on the real embedded store, with a bus that records, fails and hangs as it is told.
+
+mod publishing;
+mod world;
