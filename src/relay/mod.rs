@@ -20,11 +20,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
 
 use crate::bus::{Bus, BusKind};
 use crate::clock::Clock;
-use crate::limits::{RELAY_PAUSE_MAX, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX};
+use crate::limits::{RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX};
 use crate::store::Store;
 use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
@@ -115,8 +114,9 @@ impl Drop for Relay {
 /// Runs the loop to its end. A panic in it, or in the bus, costs what was in memory.
 fn run(runtime: &Runtime, mut publisher: Publisher) {
     while catch_unwind(AssertUnwindSafe(|| runtime.block_on(publisher.run()))).is_err() {
-        publisher.begin_anew();
-        runtime.block_on(sleep(RELAY_PAUSE_MAX));
+        if !runtime.block_on(publisher.begins_anew()) {
+            return;
+        }
     }
 }
 

@@ -64,10 +64,12 @@ impl Publisher {
         }
     }
 
-    /// After a panic: what was in memory is not believed.
-    pub fn begin_anew(&mut self) {
+    /// After a panic: what was in memory is not believed. `false` when it is to stop.
+    pub async fn begins_anew(&mut self) -> bool {
         self.cursor = None;
         self.fails("it panicked", "the relay panicked and begins anew");
+        self.pause(RELAY_PAUSE_MAX).await;
+        !*self.stop.borrow()
     }
 
     async fn publish_until_stopped(&mut self) {
