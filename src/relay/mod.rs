@@ -16,35 +16,19 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 
 use crate::bus::{Bus, BusKind};
 use crate::clock::Clock;
-use crate::limits::{RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX};
 use crate::store::Store;
 use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
 
 use cursor::Published;
 use publisher::Publisher;
-
-/// What of a relay can be set.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long the bus may take over one page.
-    pub publish_wait_max: Duration,
-    /// How long a stop waits until what is left is published.
-    pub stop_wait_max: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { publish_wait_max: RELAY_PUBLISH_WAIT_MAX, stop_wait_max: RELAY_STOP_WAIT_MAX }
-    }
-}
+pub use publisher::Settings;
 
 /// A relay that runs. Dropped, it ends by itself.
 pub struct Relay {
