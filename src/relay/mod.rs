@@ -16,36 +16,19 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
 
 use crate::bus::{Bus, BusKind};
 use crate::clock::Clock;
-use crate::limits::{RELAY_PAUSE_MAX, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX};
 use crate::store::Store;
 use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
 
 use cursor::Published;
 use publisher::Publisher;
-
-/// What of a relay can be set.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long the bus may take over one page.
-    pub publish_wait_max: Duration,
-    /// How long a stop waits until what is left is published.
-    pub stop_wait_max: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { publish_wait_max: RELAY_PUBLISH_WAIT_MAX, stop_wait_max: RELAY_STOP_WAIT_MAX }
-    }
-}
+pub use publisher::Settings;
 
 /// A relay that runs. Dropped, it ends by itself.
 pub struct Relay {
@@ -115,8 +98,9 @@ impl Drop for Relay {
 /// Runs the loop to its end. A panic in it, or in the bus, costs what was in memory.
 fn run(runtime: &Runtime, mut publisher: Publisher) {
     while catch_unwind(AssertUnwindSafe(|| runtime.block_on(publisher.run()))).is_err() {
-        publisher.begin_anew();
-        runtime.block_on(sleep(RELAY_PAUSE_MAX));
+        if !runtime.block_on(publisher.begins_anew()) {
+            return;
+        }
     }
 }
 

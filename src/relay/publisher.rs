@@ -15,7 +15,7 @@ use crate::bus::{Bus, BusError};
 use crate::domain::event::LoggedEvent;
 use crate::limits::{
     RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS, RELAY_PAUSE_MAX,
-    RELAY_PAUSE_MIN,
+    RELAY_PAUSE_MIN, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX,
 };
 use crate::store::Store;
 use crate::store::error::Fault;
@@ -23,8 +23,22 @@ use crate::store::query::{EventQuery, Page};
 use crate::store::wake::Listener;
 use crate::telemetry::{Metrics, RelayState};
 
-use super::Settings;
 use super::cursor::{Cursor, Published};
+
+/// What of a relay can be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long the bus may take over one page.
+    pub publish_wait_max: Duration,
+    /// How long a stop waits until what is left is published.
+    pub stop_wait_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { publish_wait_max: RELAY_PUBLISH_WAIT_MAX, stop_wait_max: RELAY_STOP_WAIT_MAX }
+    }
+}
 
 pub struct Publisher {
     pub relay: &'static str,
@@ -64,10 +78,12 @@ impl Publisher {
         }
     }
 
-    /// After a panic: what was in memory is not believed.
-    pub fn begin_anew(&mut self) {
+    /// After a panic: what was in memory is not believed. `false` when it is to stop.
+    pub async fn begins_anew(&mut self) -> bool {
         self.cursor = None;
         self.fails("it panicked", "the relay panicked and begins anew");
+        self.pause(RELAY_PAUSE_MAX).await;
+        !*self.stop.borrow()
     }
 
     async fn publish_until_stopped(&mut self) {

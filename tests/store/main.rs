@@ -106,6 +106,7 @@ macro_rules! suite {
                 a_relay_begins_at_the_start_and_never_moves_back
                 what_is_not_published_is_not_forgotten
                 a_page_of_events_ends_with_the_one_that_makes_its_bytes
+                the_writer_forgets_what_every_relay_has_published
             }
             answers {
                 an_answer_is_recorded_with_its_change

@@ -1,6 +1,12 @@
 //! How far relays have published the log, and events that wait for them.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use ipam::clock::Clock;
 use ipam::store::query::EventQuery;
+use ipam::store::writer::{Settings, Writer};
 
 use crate::support::{Bed, now, seconds};
 
@@ -61,4 +67,28 @@ pub async fn a_page_of_events_ends_with_the_one_that_makes_its_bytes(bed: &mut B
     assert_eq!(page(0, usize::MAX, 3).await, (vec![1, 2, 3], false));
     assert_eq!(page(2, 1, 10).await, (vec![3], false));
     assert_eq!(page(3, 1, 10).await, (vec![], false));
+}
+
+/// The relay that has come least far counts.
+pub async fn the_writer_forgets_what_every_relay_has_published(bed: &mut Bed) {
+    for place in 0..6 {
+        let pool = crate::support::pool(Default::default());
+        bed.done_at(place, crate::support::create_pool(&pool)).await;
+    }
+    let store = bed.store();
+    for (relay, position) in [("nats", 5), ("amqp", 3)] {
+        store.claim_relay(relay).await.unwrap();
+        assert!(store.move_relay(relay, position).await.unwrap());
+    }
+    let (kept, relays) = (Duration::from_secs(60), vec!["nats", "amqp"]);
+    let settings = Settings { answers_kept: kept, events_kept: kept, commit_timeout: kept, relays };
+    let at = (now() + seconds(1000)).as_microsecond();
+    let clock = Clock::Manual(Arc::new(AtomicI64::new(at)));
+    let writer = Writer::start(Arc::clone(&store), clock, Arc::default(), settings);
+    // It forgets between the two, if it has not yet.
+    writer.fence().await.unwrap();
+    writer.fence().await.unwrap();
+    let left = bed.events(EventQuery::default()).await;
+    assert_eq!(left.iter().map(|event| event.position).collect::<Vec<_>>(), [4, 5, 6]);
+    writer.stop().await;
 }
