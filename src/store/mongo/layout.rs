@@ -31,10 +31,11 @@ pub const INSTANCES: &str = "instances";
 const META: &str = "meta";
 
 /// The version that this program writes. Since 2 there are `released` addresses, reservations that
-/// expire, address spaces, and the settings of pools and subnets; a field that is not there has its
+/// expire, address spaces, and the settings of pools and subnets; since 3 levels of use and what is
+/// depleted by them, which an earlier version would drop. A field that is not there has its
 /// usual value. So what an earlier version wrote is read as it is, and what takes a database from one
 /// version to the next is making the collections and indexes that it lacks.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// An index, the question it answers, and which documents it holds if not all.
 struct Index {
