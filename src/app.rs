@@ -89,7 +89,7 @@ async fn run(
         };
         let ipam = Ipam::start(Arc::clone(&store), Clock::System, Arc::clone(&metrics), settings);
         let ipam = ipam.await?;
-        match start_relays(&store, buses, &ipam, &metrics) {
+        match start_relays(config, &store, buses, &ipam, &metrics) {
             Ok(started) => relays.replace(started),
             Err(error) => {
                 ipam.stop().await;
@@ -147,6 +147,7 @@ fn buses(_config: &Config) -> Vec<(BusKind, Box<dyn Bus>)> {
 
 /// Starts a relay for each bus. When one cannot be, those before it end by themselves.
 fn start_relays(
+    config: &Config,
     store: &Arc<dyn Store>,
     buses: Vec<(BusKind, Box<dyn Bus>)>,
     ipam: &Ipam,
@@ -154,7 +155,7 @@ fn start_relays(
 ) -> std::io::Result<Vec<Relay>> {
     let relays = buses.into_iter().map(|(kind, bus)| {
         let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
-        let settings = relay::Settings::default();
+        let settings = relay::Settings { kinds: config.published, ..relay::Settings::default() };
         Relay::start(store, bus, kind, ipam.wake(), Clock::System, metrics, settings)
     });
     relays.collect()

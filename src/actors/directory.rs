@@ -23,6 +23,7 @@ use crate::store::error::Fault;
 
 use super::admission::{Admission, NotAdmitted, Permit};
 use super::count::{Count, Counted};
+use super::crossings::Crossings;
 use super::failure::Failure;
 use super::following::Following;
 use super::handle::{
@@ -66,6 +67,7 @@ pub trait Factory: Send + Sync {
 pub struct Directory {
     pub shared: Shared,
     pub following: Following,
+    pub crossings: Arc<Crossings>,
     factory: Box<dyn Factory>,
     pools: Slots<PoolId, PoolHandle>,
     subnets: Slots<SubnetId, SubnetHandle>,
@@ -74,7 +76,8 @@ pub struct Directory {
 impl Directory {
     pub fn new(shared: Shared, factory: Box<dyn Factory>) -> Self {
         let (pools, subnets) = (Slots::default(), Slots::default());
-        Self { shared, following: Following::default(), factory, pools, subnets }
+        let (following, crossings) = (Following::default(), Arc::default());
+        Self { shared, following, crossings, factory, pools, subnets }
     }
 
     /// The actor of a pool, loaded if none runs.
@@ -406,22 +409,29 @@ impl Directory {
         members.iter().for_each(|member| member.renew());
         // What others do meanwhile makes a count worthless; then it is done again.
         for _ in 0..COUNTS_MAX {
-            let uncounted: Vec<(Arc<Subnet>, Arc<Count>)> = members
+            let uncounted: Vec<(Arc<Member>, Arc<Subnet>, Arc<Count>)> = members
                 .iter()
                 .filter(|member| member.counted().is_none())
-                .map(|member| (member.record.load_full(), member.count()))
+                .map(|member| (Arc::clone(member), member.record.load_full(), member.count()))
                 .collect();
             if uncounted.is_empty() {
                 return Ok(());
             }
-            let ids = uncounted.iter().map(|(subnet, _)| subnet.id).collect();
+            let ids = uncounted.iter().map(|(_, subnet, _)| subnet.id).collect();
             let leased = self.shared.store.lease_counts(ids).await?;
-            let resting = uncounted.iter().map(|(subnet, _)| self.resting(subnet));
-            let resting = stream::iter(resting).buffered(COUNTED_AT_ONCE);
+            let subnets: Vec<_> = uncounted.iter().map(|(_, of, _)| Arc::clone(of)).collect();
+            let resting = stream::iter(subnets)
+                .map(|subnet| async move { self.resting(&subnet).await })
+                .buffered(COUNTED_AT_ONCE);
             let resting: Vec<_> = resting.try_collect().await?;
-            for ((subnet, count), resting) in uncounted.into_iter().zip(resting) {
+            for ((member, subnet, count), resting) in uncounted.into_iter().zip(resting) {
                 let reserved = leased.get(&subnet.id).copied().unwrap_or(0);
                 count.set_counted(Counted { reserved, resting: resting.len() as u64 });
+                if let Some(pool) = self.pools.peek(subnet.pool)
+                    && member.crossing(&pool).is_some()
+                {
+                    self.crossings.notice(&member);
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::domain::carve::CarveRequest;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::part::Part;
-use crate::domain::pool::{Pool, PoolPatch};
+use crate::domain::pool::{Pool, PoolPatch, State};
 use crate::domain::request::Order;
 use crate::domain::shortage::Room;
 use crate::domain::space::Picked;
@@ -297,12 +298,41 @@ pub struct Refresh {
 }
 
 pub enum Wish {
-    PatchPool { patch: PoolPatch, ask: Ask, reply: Reply<Answer> },
-    DeletePool { ask: Ask, reply: Reply<()> },
-    CreateSubnet { new: NewSubnet, ask: Ask, reply: Reply<Answer> },
-    CarveSubnet { request: CarveRequest, ask: Ask, reply: Reply<Answer> },
-    PatchSubnet { id: SubnetId, patch: SubnetPatch, ask: Ask, reply: Reply<Answer> },
-    DeleteSubnet { id: SubnetId, ask: Ask, reply: Reply<()> },
+    PatchPool {
+        patch: PoolPatch,
+        ask: Ask,
+        reply: Reply<Answer>,
+    },
+    DeletePool {
+        ask: Ask,
+        reply: Reply<()>,
+    },
+    CreateSubnet {
+        new: NewSubnet,
+        ask: Ask,
+        reply: Reply<Answer>,
+    },
+    CarveSubnet {
+        request: CarveRequest,
+        ask: Ask,
+        reply: Reply<Answer>,
+    },
+    PatchSubnet {
+        id: SubnetId,
+        patch: SubnetPatch,
+        ask: Ask,
+        reply: Reply<Answer>,
+    },
+    DeleteSubnet {
+        id: SubnetId,
+        ask: Ask,
+        reply: Reply<()>,
+    },
+    /// Say that a subnet is depleted, or no longer is, if that is so.
+    MarkSubnet {
+        id: SubnetId,
+        reply: Reply<()>,
+    },
 }
 
 /// A subnet as its pool knows it, whether an actor runs for it or not.
@@ -310,11 +340,14 @@ pub struct Member {
     /// As last committed.
     pub record: ArcSwap<Subnet>,
     count: ArcSwap<Count>,
+    /// Its use has passed its level, and the watcher has not looked yet.
+    crossed: AtomicBool,
 }
 
 impl Member {
     pub fn new(record: Subnet, count: Count) -> Self {
-        Self { record: ArcSwap::from_pointee(record), count: ArcSwap::from_pointee(count) }
+        let crossed = AtomicBool::new(false);
+        Self { record: ArcSwap::from_pointee(record), count: ArcSwap::from_pointee(count), crossed }
     }
 
     pub fn count(&self) -> Arc<Count> {
@@ -348,6 +381,24 @@ impl Member {
     pub fn usage(&self) -> Usage {
         let Counted { reserved, resting } = self.count.load().shown();
         Usage::new(&self.record.load().layout, reserved.into(), resting.into())
+    }
+
+    /// Whether it is depleted, when that is not what its record says.
+    pub fn crossing(&self, pool: &PoolHandle) -> Option<bool> {
+        let record = self.record.load();
+        let of_pool = pool.record.load().settings.depleted_at;
+        let depleted = record.is_depleted_with(of_pool, &self.usage());
+        (record.state == State::Live && depleted != record.depleted).then_some(depleted)
+    }
+
+    /// Notes that its use has passed its level; whether that is new since [`Member::look`].
+    pub fn is_to_be_looked_at(&self) -> bool {
+        !self.crossed.load(Ordering::SeqCst) && !self.crossed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Must come before its use is looked at: what changes later is noted again.
+    pub fn look(&self) {
+        self.crossed.store(false, Ordering::SeqCst);
     }
 
     /// How many addresses may be free, for one who asks the subnet: what rested when it was counted

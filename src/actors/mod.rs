@@ -10,6 +10,7 @@ pub mod failure;
 
 pub mod admission;
 pub mod count;
+pub mod crossings;
 pub mod directory;
 pub mod flight;
 pub mod following;

@@ -23,6 +23,7 @@ use crate::domain::request::{Choice, Family, Order};
 use crate::domain::shortage::Shortage;
 use crate::domain::space::{NotPicked, Picked, Rest, Space};
 use crate::domain::strategy::Strategy;
+use crate::domain::threshold::is_depleted;
 use crate::store::error::Fault;
 
 use super::admission::Admission;
@@ -49,6 +50,8 @@ pub struct SubnetActor {
     /// The only one to set it.
     count: Arc<Count>,
     in_flight: Option<Arc<InFlight>>,
+    /// How many addresses can be leased.
+    leasable: u128,
 }
 
 impl Actor for SubnetActor {
@@ -89,7 +92,10 @@ impl SubnetActor {
             wakes_at: None,
             count: Arc::clone(&count),
             in_flight: in_flight.clone(),
+            leasable: record.layout.capacity().saturating_sub(record.layout.excluded_count()),
         };
+        // A crash may have come between what passed the level and its mark.
+        actor.compare();
         let address = Self::start_in_arbiter(arbiter, |_| actor);
         Arc::new(SubnetHandle {
             id: record.id,
@@ -108,6 +114,18 @@ impl SubnetActor {
 
     fn recount(&self) {
         self.count.set(self.space.reserved(), self.space.quarantined());
+        self.compare();
+    }
+
+    /// Has the watcher look when the use has passed the level.
+    fn compare(&self) {
+        let record = self.member.record.load();
+        let of_pool = || self.pool.record.load().settings.depleted_at;
+        let level = record.settings.depleted_at.or_else(of_pool);
+        let used = self.space.reserved() + self.space.quarantined();
+        if is_depleted(record.depleted, level, used, self.leasable) != record.depleted {
+            self.directory.crossings.notice(&self.member);
+        }
     }
 
     /// By which strategy addresses are chosen when a request does not say.
@@ -333,6 +351,7 @@ impl SubnetActor {
         }
         let (reserved, resting) = (self.space.reserved(), self.space.quarantined());
         self.count.returned(held.addresses().len(), to_rest, reserved, resting);
+        self.compare();
     }
 
     fn release(&mut self, held: &Held, at: Timestamp) {

@@ -2,6 +2,7 @@
 
 use actix_web::HttpRequest;
 
+use crate::domain::event::Verb;
 use crate::store::query::EventQuery;
 
 use super::door::Service;
@@ -21,10 +22,15 @@ pub async fn list(ipam: Service, request: HttpRequest) -> Replied {
         pool: query.take("pool", "the id of a pool")?,
         subnet: query.take("subnet", "the id of a subnet")?,
         kind: query.take("kind", "one of pool, subnet, reservation, lease")?,
-        verb: query.take("verb", "one of created, updated, deleting, deleted, expired")?,
+        verb: query.take("verb", verbs())?,
         since: query.take("since", time)?,
         until: query.take("until", time)?,
     };
     query.finish()?;
     Ok(reply.page(&ipam.events(events).await?, "after"))
+}
+
+fn verbs() -> String {
+    let words: Vec<_> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+    format!("one of {}", words.join(", "))
 }

@@ -94,7 +94,10 @@ const OF_EVENTS: &[Filter] = &[
     ("pool", "In that pool, by its id."),
     ("subnet", "In that subnet, by its id."),
     ("kind", "About a `pool`, `subnet`, `reservation` or `lease`."),
-    ("verb", "That are `created`, `updated`, `deleting`, `deleted` or `expired`."),
+    (
+        "verb",
+        "That are `created`, `carved`, `updated`, `cordoned`, `uncordoned`, `depleted`, `replenished`, `deleting`, `deleted` or `expired`.",
+    ),
     ("since", "From that time on (RFC 3339)."),
     ("until", "Before that time (RFC 3339)."),
 ];

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::domain::invalid::Invalid;
 use crate::domain::pool::{NewPool, PoolPatch, PoolSettings, PoolSettingsPatch};
 use crate::domain::strategy::Strategy;
+use crate::domain::threshold::Level;
 use crate::limits::SUPERNETS_MAX;
 
 use super::door::Service;
@@ -34,6 +35,8 @@ pub struct PoolBody {
     supernets: Patch<Bounded<Text<IpNet>, SUPERNETS_MAX>>,
     /// Subnets of pools that share one do not overlap.
     address_space: Patch<String>,
+    /// From which use on subnets are depleted that have no level of their own.
+    depleted_at_percent: Patch<u64>,
     /// While set, the pool cannot be deleted.
     deletion_protection: Patch<bool>,
     id: ReadOnly,
@@ -50,7 +53,12 @@ impl PoolBody {
         let strategy = self.strategy.read().flatten();
         Ok(NewPool {
             annotations,
-            settings: PoolSettings::new(strategy, supernets, self.address_space.value())?,
+            settings: PoolSettings::new(
+                strategy,
+                supernets,
+                self.address_space.value(),
+                self.depleted_at_percent.value().map(Level::new).transpose()?,
+            )?,
             deletion_protection: new_flag("deletion_protection", self.deletion_protection, false)?,
         })
     }
@@ -62,6 +70,7 @@ impl PoolBody {
                 strategy: self.strategy.read(),
                 supernets: self.supernets.0.map(|given| given.map(Bounded::read)),
                 address_space: self.address_space.0,
+                depleted_at_percent: self.depleted_at_percent.0,
             },
             deletion_protection: self.deletion_protection.0,
         }

@@ -30,6 +30,10 @@ pub struct Pool {
     /// Subnets of pools that share one do not overlap. In none, only those of this pool.
     #[schema(required, max_length = 256, example = "site-fra")]
     address_space: Option<String>,
+    /// From which use on, in percent, subnets are depleted that have no level of their own; null for
+    /// never.
+    #[schema(required, minimum = 1, maximum = 100, example = 90)]
+    depleted_at_percent: Option<u8>,
     /// While set, the pool cannot be deleted.
     #[schema(required, default = false)]
     deletion_protection: bool,
@@ -89,6 +93,14 @@ pub struct Subnet {
     /// Whether new reservations are taken; those that are there stay.
     #[schema(required, nullable, default = true)]
     allocatable: bool,
+    /// From which use on, in percent of what can be leased, it is depleted; null for what the pool
+    /// says.
+    #[schema(required, minimum = 1, maximum = 100, example = 90)]
+    depleted_at_percent: Option<u8>,
+    /// Whether its use, resting addresses included, has reached that level and not fallen 10 percent
+    /// below it since. The service sets it, with an event, some time after.
+    #[schema(read_only, required)]
+    depleted: bool,
     /// While set, the subnet cannot be deleted.
     #[schema(required, default = false)]
     deletion_protection: bool,
@@ -399,5 +411,7 @@ pub enum RelayState {
     Failing,
 }
 
+#[cfg(test)]
+mod messages;
 #[cfg(test)]
 mod tests;

@@ -60,11 +60,14 @@ pub struct SubnetBody {
     quarantine_override: Patch<bool>,
     /// Whether new reservations are taken.
     allocatable: Patch<bool>,
+    /// From which use on it is depleted; null for what the pool says.
+    depleted_at_percent: Patch<u64>,
     /// While set, the subnet cannot be deleted.
     deletion_protection: Patch<bool>,
     id: ReadOnly,
     pool: ReadOnly,
     deleting: ReadOnly,
+    depleted: ReadOnly,
     usage: ReadOnly,
     created_at: ReadOnly,
     updated_at: ReadOnly,
@@ -119,6 +122,7 @@ impl SubnetBody {
             quarantine_seconds: self.quarantine_seconds.0,
             quarantine_override: self.quarantine_override.0,
             allocatable: self.allocatable.0,
+            depleted_at_percent: self.depleted_at_percent.0,
         }
     }
 

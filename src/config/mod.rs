@@ -6,6 +6,7 @@
 
 mod mongo;
 mod period;
+mod publish;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::bus::message::Published;
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
     IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
@@ -24,6 +26,7 @@ use crate::telemetry::{Filter, FilterError};
 
 pub use mongo::{MongoError, MongoServers, without_passwords};
 pub use period::Period;
+pub use publish::Kinds;
 
 /// The commented default file.
 const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
@@ -55,6 +58,10 @@ pub struct Options {
     /// How long the answer to a request with an Idempotency-Key is kept [default: 24h]
     #[arg(long, env = "IPAM_IDEMPOTENCY_KEPT", value_name = "DURATION")]
     pub idempotency_kept: Option<Period>,
+    /// Which kinds of events are published on a bus: pool,subnet,reservation,lease
+    /// [default: pool,subnet,reservation,lease]
+    #[arg(long, env = "IPAM_PUBLISH", value_name = "KINDS")]
+    pub publish: Option<Kinds>,
     /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -77,6 +84,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// How long the answer to a request with an `Idempotency-Key` is kept.
     pub idempotency_kept: Duration,
+    /// Which kinds of events are published.
+    pub published: Published,
     pub log: Filter,
     /// Threads that serve HTTP, and threads of the actors.
     pub workers: usize,
@@ -163,6 +172,7 @@ impl Options {
             commit_timeout: self.commit_timeout.or(below.commit_timeout),
             audit_retention: self.audit_retention.or(below.audit_retention),
             idempotency_kept: self.idempotency_kept.or(below.idempotency_kept),
+            publish: self.publish.or(below.publish),
             log: self.log.or(below.log),
             workers: self.workers.or(below.workers),
             bench_route: self.bench_route.or(below.bench_route),
@@ -216,6 +226,7 @@ impl Config {
                 IDEMPOTENCY_KEPT_MIN..=IDEMPOTENCY_KEPT_MAX,
                 "a minute to 366 days",
             )?,
+            published: required("publish", options.publish)?.published(),
             log: Filter::new(&log)?,
             workers,
             bench_route: options.bench_route.unwrap_or_default(),
@@ -268,6 +279,7 @@ mod tests {
         assert_eq!(config.commit_timeout, Duration::from_secs(5));
         assert_eq!(config.audit_retention, Duration::from_secs(400 * 24 * 60 * 60));
         assert_eq!(config.store.to_string(), "data");
+        assert_eq!(config.published, Published::ALL);
         assert!(config.workers >= 1 && !config.bench_route);
     }
 
@@ -282,7 +294,13 @@ mod tests {
                 .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
             assert!(shown, "{key} is not in deploy/ipam.toml");
             let Some(default) = defaults.get(key) else { continue };
-            let default = default.as_str().unwrap();
+            let words = |list: &Vec<toml::Value>| {
+                list.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(",")
+            };
+            let default = match default {
+                toml::Value::Array(list) => words(list),
+                text => text.as_str().unwrap().to_owned(),
+            };
             let help = flag.get_help().unwrap().to_string();
             assert!(help.ends_with(&format!("[default: {default}]")), "{key}: {help}");
             let variable = format!("IPAM_{}", key.to_uppercase());
@@ -346,6 +364,9 @@ mod tests {
             ("listen = 8000", "invalid type"),
             ("listen = \"somewhere\"", "invalid socket address"),
             ("workers = -1", "invalid value"),
+            ("publish = [\"lease\", \"leases\"]", "publish: `leases` is not one of pool, subnet"),
+            ("publish = []", "publish: names no kind"),
+            ("publish = 1", "expected a list of kinds"),
             ("idempotency_kept = \"soon\"", "line 1: idempotency_kept: not a length of time"),
             ("data = ", "test.toml is not a configuration"),
         ] {

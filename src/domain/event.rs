@@ -32,6 +32,13 @@ words!(
     }
 );
 
+impl Verb {
+    /// Whether a resource begins with it.
+    pub const fn is_creation(self) -> bool {
+        matches!(self, Self::Created | Self::Carved)
+    }
+}
+
 /// Who asked for a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {

@@ -39,6 +39,8 @@ pub struct PoolImage {
     supernets: Vec<String>,
     #[serde(default)]
     address_space: Option<String>,
+    #[serde(default)]
+    depleted_at_percent: Option<u8>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -73,6 +75,10 @@ pub struct SubnetImage {
     quarantine_override: bool,
     #[serde(default = "always_allocatable")]
     allocatable: bool,
+    #[serde(default)]
+    depleted_at_percent: Option<u8>,
+    #[serde(default)]
+    depleted: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
 }

@@ -19,6 +19,7 @@ pub mod reservation;
 pub mod resource;
 pub mod strategy;
 pub mod subnet;
+pub mod threshold;
 
 pub mod allocate;
 pub mod bitmap;

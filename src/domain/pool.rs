@@ -8,6 +8,7 @@ use crate::domain::annotations::{Annotations, AnnotationsPatch};
 use crate::domain::id::PoolId;
 use crate::domain::invalid::Invalid;
 use crate::domain::strategy::Strategy;
+use crate::domain::threshold::Level;
 use crate::limits::{NAME_BYTES_MAX, SUPERNETS_MAX};
 
 /// Whether a pool or subnet takes new things in. A deletion marks first, empties in steps, and only
@@ -28,6 +29,8 @@ pub struct PoolSettings {
     pub supernets: Vec<IpNet>,
     /// Subnets of pools that share one do not overlap.
     pub address_space: Option<String>,
+    /// From which use on subnets are depleted that have no level of their own; none: never.
+    pub depleted_at: Option<Level>,
 }
 
 /// An absent field stays; a null one gets its default.
@@ -36,6 +39,7 @@ pub struct PoolSettingsPatch {
     pub strategy: Option<Option<Strategy>>,
     pub supernets: Option<Option<Vec<IpNet>>>,
     pub address_space: Option<Option<String>>,
+    pub depleted_at_percent: Option<Option<u64>>,
 }
 
 impl PoolSettings {
@@ -45,22 +49,24 @@ impl PoolSettings {
         strategy: Option<Strategy>,
         supernets: Vec<IpNet>,
         address_space: Option<String>,
+        depleted_at: Option<Level>,
     ) -> Result<Self, Invalid> {
         check_supernets(&supernets)?;
         if let Some(space) = &address_space {
             check_address_space(space)?;
         }
-        Ok(Self { strategy, supernets, address_space })
+        Ok(Self { strategy, supernets, address_space, depleted_at })
     }
 
     /// # Errors
-    /// As [`PoolSettings::new`].
+    /// As [`PoolSettings::new`], and [`Invalid`] naming `depleted_at_percent`.
     pub fn patched(&self, patch: PoolSettingsPatch) -> Result<Self, Invalid> {
         let supernets = patch.supernets.map(Option::unwrap_or_default);
         Self::new(
             patch.strategy.unwrap_or(self.strategy),
             supernets.unwrap_or_else(|| self.supernets.clone()),
             patch.address_space.unwrap_or_else(|| self.address_space.clone()),
+            Level::patched(self.depleted_at, patch.depleted_at_percent)?,
         )
     }
 }

@@ -457,11 +457,18 @@ mod tests {
         for event in &mut world.log {
             let text = event.event.data.get().to_owned();
             let known = text
-                .replace(r#""strategy":null,"supernets":[],"address_space":null,"#, "")
+                .replace(
+                    concat!(
+                        r#""strategy":null,"supernets":[],"address_space":null,"#,
+                        r#""depleted_at_percent":null,"#
+                    ),
+                    "",
+                )
                 .replace(
                     concat!(
                         r#""strategy":null,"quarantine_seconds":0,"#,
-                        r#""quarantine_override":false,"allocatable":true,"#
+                        r#""quarantine_override":false,"allocatable":true,"#,
+                        r#""depleted_at_percent":null,"depleted":false,"#
                     ),
                     "",
                 );

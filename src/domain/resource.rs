@@ -9,13 +9,14 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::domain::annotations::Annotations;
-use crate::domain::event::LoggedEvent;
+use crate::domain::event::{Kind, LoggedEvent, Verb};
 use crate::domain::id::{EventId, LeaseId, PoolId, ReservationId, SubnetId};
 use crate::domain::lease::Lease;
 use crate::domain::pool::{Pool, State};
 use crate::domain::reservation::Reservation;
 use crate::domain::strategy::Strategy;
 use crate::domain::subnet::{Span, Subnet, Usage};
+use crate::domain::threshold::Level;
 
 /// The JSON text of a resource, for an event.
 pub fn to_raw(resource: &impl Serialize) -> Box<RawValue> {
@@ -42,6 +43,7 @@ pub struct PoolResource<'a> {
     strategy: Option<&'static str>,
     supernets: &'a [IpNet],
     address_space: Option<&'a str>,
+    depleted_at_percent: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageResource>,
     created_at: Timestamp,
@@ -58,6 +60,7 @@ impl<'a> PoolResource<'a> {
             strategy: pool.settings.strategy.map(Strategy::as_str),
             supernets: &pool.settings.supernets,
             address_space: pool.settings.address_space.as_deref(),
+            depleted_at_percent: pool.settings.depleted_at.map(Level::percent),
             usage: usage.map(UsageResource::from),
             created_at: pool.created_at,
             updated_at: pool.updated_at,
@@ -84,6 +87,8 @@ pub struct SubnetResource<'a> {
     quarantine_seconds: u32,
     quarantine_override: bool,
     allocatable: bool,
+    depleted_at_percent: Option<u8>,
+    depleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageResource>,
     created_at: Timestamp,
@@ -111,6 +116,8 @@ impl<'a> SubnetResource<'a> {
             quarantine_seconds: settings.quarantine_seconds,
             quarantine_override: settings.quarantine_override,
             allocatable: settings.allocatable,
+            depleted_at_percent: settings.depleted_at.map(Level::percent),
+            depleted: subnet.depleted,
             usage: usage.map(UsageResource::from),
             created_at: subnet.created_at,
             updated_at: subnet.updated_at,
@@ -313,7 +320,7 @@ fn is_deleting<S: Serializer>(state: &State, serializer: S) -> Result<S::Ok, S::
 #[derive(Serialize)]
 pub struct EventResource<'a> {
     specversion: &'static str,
-    id: EventId,
+    id: EventIdText<'a>,
     source: &'static str,
     #[serde(rename = "type")]
     kind: String,
@@ -331,6 +338,14 @@ pub struct EventResource<'a> {
     data: EventData<'a>,
 }
 
+/// The id of an event, or of a message that is made of one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EventIdText<'a> {
+    Own(EventId),
+    Derived(&'a str),
+}
+
 /// The resource after the change (of a deletion: what was deleted), and before it for an update.
 #[derive(Serialize)]
 struct EventData<'a> {
@@ -343,17 +358,49 @@ impl<'a> EventResource<'a> {
     pub fn new(logged: &'a LoggedEvent) -> Self {
         let event = &logged.event;
         Self {
-            specversion: "1.0",
-            id: event.id,
-            source: "/ipam",
+            id: EventIdText::Own(event.id),
             kind: format!("ipam.{}.{}", event.kind, event.verb),
             subject: &event.resource,
+            subnet: event.subnet,
+            data: EventData { resource: &event.data, before: event.before.as_deref() },
+            ..Self::envelope(logged)
+        }
+    }
+
+    /// What the event of a reservation says of one of its leases: `resource` is a text out of its
+    /// data.
+    pub fn of_lease(
+        logged: &'a LoggedEvent,
+        verb: Verb,
+        (id, subject): (&'a str, &'a str),
+        subnet: SubnetId,
+        resource: &'a RawValue,
+    ) -> Self {
+        Self {
+            id: EventIdText::Derived(id),
+            kind: format!("ipam.{}.{verb}", Kind::Lease),
+            subject,
+            subnet: Some(subnet),
+            data: EventData { resource, before: None },
+            ..Self::envelope(logged)
+        }
+    }
+
+    /// What all that is told of an event has in common.
+    fn envelope(logged: &'a LoggedEvent) -> Self {
+        let event = &logged.event;
+        Self {
+            specversion: "1.0",
+            id: EventIdText::Own(event.id),
+            source: "/ipam",
+            kind: String::new(),
+            subject: "",
             time: logged.at,
             datacontenttype: "application/json",
             // A string: CloudEvents knows no integers beyond 32 bits.
             position: logged.position.to_string(),
             pool: event.pool,
-            subnet: event.subnet,
+            subnet: None,
             actor: event.origin.actor.as_deref(),
             requestid: event.origin.request_id.as_deref(),
             data: EventData { resource: &event.data, before: event.before.as_deref() },

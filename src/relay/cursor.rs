@@ -17,13 +17,13 @@ use crate::store::Store;
 use crate::store::error::Fault;
 
 /// The position up to which everything is published, for whoever wants to know. All clones are one.
-pub type Published = Arc<AtomicU64>;
+pub type Position = Arc<AtomicU64>;
 
 /// A relay that is this instance's until it is lost. Dropped, it is not given up.
 pub struct Cursor {
     store: Arc<dyn Store>,
     relay: &'static str,
-    published: Published,
+    published: Position,
     lost: watch::Receiver<()>,
     keeper: AbortHandle,
 }
@@ -36,7 +36,7 @@ impl Cursor {
     pub async fn claim(
         store: &Arc<dyn Store>,
         relay: &'static str,
-        published: &Published,
+        published: &Position,
     ) -> Result<Option<Self>, Fault> {
         let heard_at = Instant::now();
         let Some(noted) = store.claim_relay(relay).await? else { return Ok(None) };
@@ -96,7 +96,7 @@ impl Drop for Cursor {
 struct Keeper {
     store: Arc<dyn Store>,
     relay: &'static str,
-    published: Published,
+    published: Position,
     /// The store knows that everything up to here is published.
     noted: u64,
     /// The store was asked then, and agreed: the claim lasts from there at least.

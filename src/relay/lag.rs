@@ -12,13 +12,13 @@ use crate::store::error::Fault;
 use crate::store::query::EventQuery;
 use crate::telemetry::Metrics;
 
-use super::cursor::Published;
+use super::cursor::Position;
 
 /// Tells the metrics, again and again. A store that does not answer leaves what was told last.
 pub async fn watch(
     store: Arc<dyn Store>,
     relay: &'static str,
-    published: Published,
+    published: Position,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) {
@@ -38,7 +38,7 @@ pub async fn watch(
 async fn lag(
     store: &dyn Store,
     relay: &str,
-    published: &Published,
+    published: &Position,
     clock: &Clock,
 ) -> Result<(u64, f64), Fault> {
     // Here more may be published than is noted, and elsewhere more than is known here.

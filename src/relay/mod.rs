@@ -26,7 +26,7 @@ use crate::store::Store;
 use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
 
-use cursor::Published;
+use cursor::Position;
 use publisher::Publisher;
 pub use publisher::Settings;
 
@@ -51,7 +51,7 @@ impl Relay {
         settings: Settings,
     ) -> io::Result<Self> {
         let relay = kind.as_str();
-        let published = Published::default();
+        let published = Position::default();
         let (stop, stopping) = watch::channel(false);
         let (ends, ended) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;

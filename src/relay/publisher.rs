@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::bus::message::{Message, messages_of};
+use crate::bus::message::{Message, Published, messages_of};
 use crate::bus::{Bus, BusError};
 use crate::domain::event::LoggedEvent;
 use crate::limits::{
@@ -23,11 +23,13 @@ use crate::store::query::{EventQuery, Page};
 use crate::store::wake::Listener;
 use crate::telemetry::{Metrics, RelayState};
 
-use super::cursor::{Cursor, Published};
+use super::cursor::{Cursor, Position};
 
 /// What of a relay can be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// Which kinds of events are published.
+    pub kinds: Published,
     /// How long the bus may take over one page.
     pub publish_wait_max: Duration,
     /// How long a stop waits until what is left is published.
@@ -36,7 +38,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { publish_wait_max: RELAY_PUBLISH_WAIT_MAX, stop_wait_max: RELAY_STOP_WAIT_MAX }
+        Self {
+            kinds: Published::ALL,
+            publish_wait_max: RELAY_PUBLISH_WAIT_MAX,
+            stop_wait_max: RELAY_STOP_WAIT_MAX,
+        }
     }
 }
 
@@ -47,7 +53,7 @@ pub struct Publisher {
     pub wake: Listener,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
-    pub published: Published,
+    pub published: Position,
     /// Set once, to `true`: publish what is left and end.
     pub stop: watch::Receiver<bool>,
     /// While the relay is this instance's.
@@ -144,7 +150,7 @@ impl Publisher {
                 continue;
             };
             let more = page.more;
-            let messages: Vec<Message> = page.items.iter().flat_map(messages_of).collect();
+            let messages = self.messages(&page.items);
             drop(page);
             if more {
                 let ahead = events_after(Arc::clone(&self.store), last);
@@ -159,6 +165,18 @@ impl Publisher {
                 cursor.advance(position);
             }
         }
+    }
+
+    fn messages(&self, events: &[LoggedEvent]) -> Vec<Message> {
+        let mut messages = Vec::with_capacity(events.len() * 2);
+        for logged in events {
+            let mut derived = messages_of(logged, &self.settings.kinds);
+            if let Some(error) = derived.unreadable {
+                tracing::error!(relay.bus = self.relay, event.position = logged.position, %error, "the leases in an event cannot be read; their messages are left out");
+            }
+            messages.append(&mut derived.messages);
+        }
+        messages
     }
 
     async fn read_after(&mut self, position: u64) -> Page<LoggedEvent> {

@@ -12,6 +12,7 @@ mod pools;
 mod reservations;
 mod reserve;
 mod subnets;
+mod thresholds;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -103,6 +104,10 @@ impl Ipam {
             settings: settings.clone(),
             background: Arc::clone(&background),
         });
+        let (crossings, ipam_again) = (Arc::clone(&ipam.directory.crossings), again.clone());
+        let known_again = Weak::clone(&known);
+        let ipam_of = move || known_again.upgrade().map(&ipam_again);
+        ipam.run_beside(Self::mark_crossings(crossings, ipam_of));
         ipam.run_beside(Self::end_expired(move || known.upgrade().map(&again)));
         Ok(ipam)
     }

@@ -4,7 +4,7 @@ use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::flight::{answer, failure, recorded};
 use crate::actors::handle::Wish;
-use crate::actors::structure::{pool_answer, pool_event};
+use crate::actors::structure::pool::{pool_answer, pool_event};
 use crate::domain::event::Verb;
 use crate::domain::id::PoolId;
 use crate::domain::pool::{NewPool, Pool, PoolPatch};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::handle::{Member, Wish};
-use crate::actors::structure::subnet_answer;
+use crate::actors::structure::subnet::subnet_answer;
 use crate::domain::carve::CarveRequest;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::resource::{SubnetResource, to_json};

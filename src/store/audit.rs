@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::domain::event::Verb;
 use crate::domain::id::{ReservationId, SubnetId};
 use crate::domain::invariant::{
     self, Occupancy, Placed, REQUEST_ONCE, RESERVATION_WHOLE, Violation,
@@ -208,9 +207,10 @@ impl<'store> Check<'store> {
             return Ok(());
         };
         for resource in made {
-            let (resource, verb) = (Some(resource), Some(Verb::Created));
-            let created = EventQuery { limit: 1, resource, verb, ..EventQuery::default() };
-            let created = !self.store.events(created).await?.items.is_empty();
+            // The first event of a resource is that of its creation, one way or another.
+            let first = EventQuery { limit: 1, resource: Some(resource), ..EventQuery::default() };
+            let first = self.store.events(first).await?.items;
+            let created = first.iter().any(|logged| logged.event.verb.is_creation());
             if !created && !self.replay.is_trimmed() {
                 let what = format!(
                     "the answer to '{key}' is {}, of which there is no event",

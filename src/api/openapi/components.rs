@@ -119,7 +119,13 @@ mod tests {
         };
         let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         assert_eq!(members("LeasePatch"), set(&["name", "tags", "metadata"]));
-        let settings = ["strategy", "supernets", "address_space", "deletion_protection"];
+        let settings = [
+            "strategy",
+            "supernets",
+            "address_space",
+            "depleted_at_percent",
+            "deletion_protection",
+        ];
         let own = set(&["name", "tags", "metadata"]);
         assert_eq!(members("PoolRequest"), &own | &set(&settings));
         assert!(members("SubnetRequest").contains("cidr"));

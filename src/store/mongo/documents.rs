@@ -23,6 +23,7 @@ use crate::domain::metadata::Metadata;
 use crate::domain::pool::{Pool, PoolSettings, State};
 use crate::domain::reservation::Reservation;
 use crate::domain::subnet::{Layout, Span, Subnet, SubnetSettings};
+use crate::domain::threshold::Level;
 use crate::store::change::{Recorded, RequestKey};
 
 use super::fields::{Fields, Malformed, documents, malformed};
@@ -106,7 +107,7 @@ pub fn of_pool(pool: &Pool) -> RawDocumentBuf {
     let mut doc = RawDocumentBuf::new();
     doc.append(cstr!("_id"), binary(pool.id.as_bytes()));
     annotate(&mut doc, &pool.annotations);
-    let PoolSettings { strategy, supernets, address_space } = &pool.settings;
+    let PoolSettings { strategy, supernets, address_space, depleted_at } = &pool.settings;
     if let Some(strategy) = strategy {
         doc.append(cstr!("strategy"), strategy.as_str());
     }
@@ -117,6 +118,7 @@ pub fn of_pool(pool: &Pool) -> RawDocumentBuf {
     if let Some(space) = address_space {
         doc.append(cstr!("address_space"), space.as_str());
     }
+    append_level(&mut doc, *depleted_at);
     doc.append(cstr!("deletion_protection"), pool.deletion_protection);
     doc.append(cstr!("deleting"), pool.state == State::Deleting);
     doc.append(cstr!("revision"), integer(pool.revision));
@@ -145,6 +147,9 @@ pub fn of_subnet(subnet: &Subnet) -> RawDocumentBuf {
         doc.append(cstr!("excluded"), ranges.collect::<RawArrayBuf>());
     }
     append_settings(&mut doc, &subnet.settings);
+    if subnet.depleted {
+        doc.append(cstr!("depleted"), true);
+    }
     doc.append(cstr!("deletion_protection"), subnet.deletion_protection);
     doc.append(cstr!("deleting"), subnet.state == State::Deleting);
     doc.append(cstr!("revision"), integer(subnet.revision));
@@ -154,8 +159,13 @@ pub fn of_subnet(subnet: &Subnet) -> RawDocumentBuf {
 }
 
 fn append_settings(doc: &mut RawDocumentBuf, settings: &SubnetSettings) {
-    let SubnetSettings { strategy, quarantine_seconds, quarantine_override, allocatable } =
-        settings;
+    let SubnetSettings {
+        strategy,
+        quarantine_seconds,
+        quarantine_override,
+        allocatable,
+        depleted_at,
+    } = settings;
     if let Some(strategy) = strategy {
         doc.append(cstr!("strategy"), strategy.as_str());
     }
@@ -167,6 +177,13 @@ fn append_settings(doc: &mut RawDocumentBuf, settings: &SubnetSettings) {
     }
     if !allocatable {
         doc.append(cstr!("allocatable"), false);
+    }
+    append_level(doc, *depleted_at);
+}
+
+fn append_level(doc: &mut RawDocumentBuf, level: Option<Level>) {
+    if let Some(level) = level {
+        doc.append(cstr!("depleted_at_percent"), i64::from(level.percent()));
     }
 }
 
@@ -263,6 +280,7 @@ impl Fields<'_> {
             strategy: self.optional_word("strategy")?,
             supernets: supernets.map_err(|error| malformed("supernets", error))?,
             address_space: self.optional_text("address_space")?.map(str::to_owned),
+            depleted_at: self.level()?,
         })
     }
 
@@ -274,7 +292,14 @@ impl Fields<'_> {
             quarantine_seconds: seconds.map_err(|error| malformed("quarantine_seconds", error))?,
             quarantine_override: self.optional_flag("quarantine_override")?.unwrap_or(false),
             allocatable: self.optional_flag("allocatable")?.unwrap_or(true),
+            depleted_at: self.level()?,
         })
+    }
+
+    fn level(self) -> Result<Option<Level>, Malformed> {
+        let percent = self.optional_integer("depleted_at_percent")?;
+        let level = percent.map(|percent| Level::new(u64::try_from(percent).unwrap_or_default()));
+        level.transpose().map_err(|error| malformed("depleted_at_percent", error))
     }
 
     fn state(self) -> Result<State, Malformed> {
@@ -322,6 +347,7 @@ pub fn subnet(doc: &RawDocument) -> Result<Subnet, Malformed> {
         layout: fields.layout()?,
         settings: fields.subnet_settings()?,
         deletion_protection: fields.flag("deletion_protection")?,
+        depleted: fields.optional_flag("depleted")?.unwrap_or(false),
         state: fields.state()?,
         revision: fields.integer("revision")?,
         layout_revision: fields.integer("layout_revision")?,

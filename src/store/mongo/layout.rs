@@ -33,11 +33,12 @@ pub const RELAYS: &str = "relays";
 const META: &str = "meta";
 
 /// The version that this program writes. Since 2 there are `released` addresses, reservations that
-/// expire, address spaces, and the settings of pools and subnets; a field that is not there has its
+/// expire, address spaces, and the settings of pools and subnets; since 3 levels of use and what is
+/// depleted by them, which an earlier version would drop. A field that is not there has its
 /// usual value. So what an earlier version wrote is read as it is, and what takes a database from one
 /// version to the next is making the collections and indexes that it lacks.
 ///
-/// Since 3 there are relays. One who knows nothing of them would read all of it, and forget events that
+/// Since 3 there are relays, too. One who knows nothing of them would read all of it, and forget events that
 /// are not published yet.
 const VERSION: i32 = 3;
 

@@ -10,6 +10,7 @@ use crate::domain::lease::Lease;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
+use crate::domain::threshold::Level;
 
 use super::rows::{Time, cidr, list, metadata};
 
@@ -72,7 +73,7 @@ impl Values<'_, '_> {
 
 impl InsertRow for &Pool {
     const TABLE: &'static str = "pools";
-    const COLUMNS: usize = 13;
+    const COLUMNS: usize = 14;
 
     fn bind(&self, values: &mut Values<'_, '_>) -> Result<()> {
         values.add(self.id)?;
@@ -85,13 +86,14 @@ impl InsertRow for &Pool {
         values.add(Time(self.updated_at))?;
         values.add(self.settings.strategy)?;
         values.add(list(&self.settings.supernets))?;
-        values.add(&self.settings.address_space)
+        values.add(&self.settings.address_space)?;
+        values.add(self.settings.depleted_at.map(Level::percent))
     }
 }
 
 impl InsertRow for &Subnet {
     const TABLE: &'static str = "subnets";
-    const COLUMNS: usize = 20;
+    const COLUMNS: usize = 22;
 
     fn bind(&self, values: &mut Values<'_, '_>) -> Result<()> {
         let addresses = self.layout.addresses();
@@ -112,7 +114,9 @@ impl InsertRow for &Subnet {
         values.add(self.settings.strategy)?;
         values.add(self.settings.quarantine_seconds)?;
         values.add(self.settings.quarantine_override)?;
-        values.add(self.settings.allocatable)
+        values.add(self.settings.allocatable)?;
+        values.add(self.settings.depleted_at.map(Level::percent))?;
+        values.add(self.depleted)
     }
 }
 

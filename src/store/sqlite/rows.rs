@@ -19,6 +19,7 @@ use crate::domain::pool::{Pool, PoolSettings, State};
 use crate::domain::reservation::Reservation;
 use crate::domain::strategy::Strategy;
 use crate::domain::subnet::{Layout, Span, Subnet, SubnetSettings};
+use crate::domain::threshold::Level;
 use crate::store::change::{Recorded, RequestKey};
 
 /// What a recorded answer has that speaks of several resources.
@@ -27,11 +28,12 @@ pub const NO_REVISION: u64 = 0;
 /// The columns that each of the readers below expects, in its order.
 pub const POOL: &str = "item.id, item.name, item.tags, item.metadata, item.deletion_protection, \
      item.state, item.revision, item.subnets_revision, item.created_at, item.updated_at, \
-     item.strategy, item.supernets, item.address_space";
+     item.strategy, item.supernets, item.address_space, item.depleted_at";
 pub const SUBNET: &str = "item.id, item.pool, item.name, item.tags, item.metadata, item.cidr, \
      item.first, item.last, item.gateway, item.excluded, item.deletion_protection, item.state, \
      item.revision, item.layout_revision, item.created_at, item.updated_at, item.strategy, \
-     item.quarantine_seconds, item.quarantine_override, item.allocatable";
+     item.quarantine_seconds, item.quarantine_override, item.allocatable, item.depleted_at, \
+     item.depleted";
 pub const RESERVATION: &str = "item.id, item.pool, item.subnet, item.name, item.tags, \
      item.metadata, item.expires_at, item.revision, item.created_at, item.updated_at";
 pub const LEASE: &str = "item.reservation, item.ordinal, item.subnet, item.address, item.name, \
@@ -55,6 +57,7 @@ pub fn pool(row: &Row<'_>) -> Result<Pool> {
             strategy: columns.next()?,
             supernets: columns.parsed_list()?,
             address_space: columns.next()?,
+            depleted_at: columns.level()?,
         },
     })
 }
@@ -77,7 +80,9 @@ pub fn subnet(row: &Row<'_>) -> Result<Subnet> {
             quarantine_seconds: columns.next()?,
             quarantine_override: columns.next()?,
             allocatable: columns.next()?,
+            depleted_at: columns.level()?,
         },
+        depleted: columns.next()?,
     })
 }
 
@@ -209,6 +214,11 @@ impl<'row> Columns<'row> {
     fn parsed_list<T: FromStr<Err: Error + Send + Sync + 'static>>(&mut self) -> Result<Vec<T>> {
         let parsed = self.list()?.iter().map(|text| text.parse()).collect::<Result<_, _>>();
         parsed.map_err(|error| self.malformed(error))
+    }
+
+    fn level(&mut self) -> Result<Option<Level>> {
+        let percent: Option<u64> = self.next()?;
+        percent.map(Level::new).transpose().map_err(|error| self.malformed(error))
     }
 
     fn parse_json(&self, text: String) -> Result<Box<RawValue>> {

@@ -6,12 +6,13 @@
 //! texts. Nothing that can pass 63 bits is stored as a number.
 //!
 //! Since version 2 `events.verb` is 4 for what expired, and `answers.revision` 0 for what has none:
-//! an answer that speaks of several reservations.
+//! an answer that speaks of several reservations. Since version 3 `events.verb` is also 5 carved,
+//! 6 cordoned, 7 uncordoned, 8 depleted, 9 replenished.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What takes a file from the version that is its index to the next. Never changed once released.
-const MIGRATIONS: &[&str] = &[CREATE, ALLOCATION, RELAYS];
+const MIGRATIONS: &[&str] = &[CREATE, ALLOCATION, EVENTS];
 
 const CREATE: &str = "
 CREATE TABLE pools (
@@ -159,12 +160,17 @@ CREATE TABLE released (
 CREATE INDEX released_by_age ON released (at);
 ";
 
-const RELAYS: &str = "
+const EVENTS: &str = "
 -- The position up to which each relay has published the events.
 CREATE TABLE relays (
     name TEXT PRIMARY KEY,
     position INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Percent; NULL: of a subnet that of its pool, of a pool never.
+ALTER TABLE pools ADD COLUMN depleted_at INTEGER;
+ALTER TABLE subnets ADD COLUMN depleted_at INTEGER;
+ALTER TABLE subnets ADD COLUMN depleted INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// The version of a file that this program writes.

@@ -6,6 +6,7 @@ use super::{Apply, Stop, expect_fresh, expect_revision};
 use crate::domain::event::Kind;
 use crate::domain::id::PoolId;
 use crate::domain::pool::{Pool, State};
+use crate::domain::threshold::Level;
 use crate::store::error::Refusal;
 use crate::store::sqlite::insert::insert;
 use crate::store::sqlite::rows::{self, Time, list, metadata};
@@ -29,7 +30,7 @@ impl Apply<'_, '_> {
         }
         self.run(
             "UPDATE pools SET name = ?, tags = ?, metadata = ?, strategy = ?, supernets = ?, \
-             address_space = ?, deletion_protection = ?, state = ?, revision = ?, \
+             address_space = ?, depleted_at = ?, deletion_protection = ?, state = ?, revision = ?, \
              updated_at = ? WHERE id = ?",
             params![
                 annotations.name,
@@ -38,6 +39,7 @@ impl Apply<'_, '_> {
                 settings.strategy,
                 list(&settings.supernets),
                 space,
+                settings.depleted_at.map(Level::percent),
                 pool.deletion_protection,
                 pool.state,
                 pool.revision,

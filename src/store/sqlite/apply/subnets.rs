@@ -8,6 +8,7 @@ use crate::domain::event::Kind;
 use crate::domain::id::{LeaseId, PoolId, SubnetId};
 use crate::domain::pool::State;
 use crate::domain::subnet::{Layout, Subnet};
+use crate::domain::threshold::Level;
 use crate::limits::NAMED_LEASES_MAX;
 use crate::store::error::Refusal;
 use crate::store::sqlite::insert::insert;
@@ -52,8 +53,8 @@ impl Apply<'_, '_> {
         self.run(
             "UPDATE subnets SET name = ?, tags = ?, metadata = ?, cidr = ?, first = ?, last = ?, \
              gateway = ?, excluded = ?, strategy = ?, quarantine_seconds = ?, \
-             quarantine_override = ?, allocatable = ?, deletion_protection = ?, state = ?, \
-             revision = ?, layout_revision = ?, updated_at = ? WHERE id = ?",
+             quarantine_override = ?, allocatable = ?, depleted_at = ?, depleted = ?, \
+             deletion_protection = ?, state = ?, revision = ?, layout_revision = ?, updated_at = ? WHERE id = ?",
             params![
                 annotations.name,
                 list(&annotations.tags),
@@ -67,6 +68,8 @@ impl Apply<'_, '_> {
                 settings.quarantine_seconds,
                 settings.quarantine_override,
                 settings.allocatable,
+                settings.depleted_at.map(Level::percent),
+                subnet.depleted,
                 subnet.deletion_protection,
                 subnet.state,
                 subnet.revision,

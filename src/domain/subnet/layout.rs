@@ -1,19 +1,12 @@
-//! A subnet: a range of addresses of one family, and which of them are never leased.
+//! Where the addresses of a subnet lie, and which of them are never leased.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::address::{AddressRange, RangeError, merged};
-use crate::domain::annotations::{Annotations, AnnotationsPatch};
-use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::invalid::Invalid;
-use crate::domain::pool::State;
-use crate::domain::strategy::Strategy;
-use crate::limits::{
-    EXCLUDED_RANGES_MAX, IPV4_PREFIX_MIN, IPV6_PREFIX_MIN, QUARANTINE_SECONDS_MAX,
-};
+use crate::limits::{EXCLUDED_RANGES_MAX, IPV4_PREFIX_MIN, IPV6_PREFIX_MIN};
 
 /// How an operator gave the addresses of a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,98 +187,6 @@ fn never_leased(
     merged(ranges)
 }
 
-/// What an operator decides about the leases of a subnet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubnetSettings {
-    /// None: that of the pool.
-    pub strategy: Option<Strategy>,
-    /// How long an address rests when its lease has ended; 0 for not at all.
-    pub quarantine_seconds: u32,
-    /// When nothing else is free, an address that rests may be leased.
-    pub quarantine_override: bool,
-    /// Whether new reservations are taken.
-    pub allocatable: bool,
-}
-
-impl Default for SubnetSettings {
-    fn default() -> Self {
-        Self {
-            strategy: None,
-            quarantine_seconds: 0,
-            quarantine_override: false,
-            allocatable: true,
-        }
-    }
-}
-
-/// An absent field stays; a null one gets its default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SubnetSettingsPatch {
-    pub strategy: Option<Option<Strategy>>,
-    pub quarantine_seconds: Option<Option<u64>>,
-    pub quarantine_override: Option<Option<bool>>,
-    pub allocatable: Option<Option<bool>>,
-}
-
-impl SubnetSettings {
-    /// # Errors
-    /// [`Invalid`] naming `quarantine_seconds` when it is too long.
-    pub fn patched(&self, patch: SubnetSettingsPatch) -> Result<Self, Invalid> {
-        let seconds = match patch.quarantine_seconds {
-            None => self.quarantine_seconds,
-            Some(None) => 0,
-            Some(Some(seconds)) => match u32::try_from(seconds) {
-                Ok(seconds) if seconds <= QUARANTINE_SECONDS_MAX => seconds,
-                _ => {
-                    let why = format!("is more than {QUARANTINE_SECONDS_MAX}");
-                    return Err(Invalid::new("quarantine_seconds", why));
-                }
-            },
-        };
-        let may_override = patch.quarantine_override.map(Option::unwrap_or_default);
-        let allocatable = patch.allocatable.map(|given| given.unwrap_or(true));
-        Ok(Self {
-            strategy: patch.strategy.unwrap_or(self.strategy),
-            quarantine_seconds: seconds,
-            quarantine_override: may_override.unwrap_or(self.quarantine_override),
-            allocatable: allocatable.unwrap_or(self.allocatable),
-        })
-    }
-
-    /// How long an address rests when its lease has ended.
-    pub fn quarantine(&self) -> SignedDuration {
-        SignedDuration::from_secs(self.quarantine_seconds.into())
-    }
-}
-
-/// A subnet as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subnet {
-    pub id: SubnetId,
-    pub pool: PoolId,
-    pub annotations: Annotations,
-    pub layout: Layout,
-    pub settings: SubnetSettings,
-    pub deletion_protection: bool,
-    pub state: State,
-    /// Counts the changes of this record; a change is refused when it was decided on another.
-    pub revision: u64,
-    /// Counts the changes of `layout`, `settings` and `state`. A reservation names the one its addresses were
-    /// chosen under and is refused when it is no longer so, also by another instance.
-    pub layout_revision: u64,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// What a client gives to make a subnet.
-#[derive(Clone, Debug)]
-pub struct NewSubnet {
-    pub annotations: Annotations,
-    pub layout: Layout,
-    pub settings: SubnetSettings,
-    pub deletion_protection: bool,
-}
-
 /// The addresses of a subnet as a client gives them: `cidr`, or `start` and `end`. Both may be
 /// given when they agree, so that what was read can be sent back.
 #[derive(Clone, Copy, Debug, Default)]
@@ -320,128 +221,6 @@ impl SpanFields {
             }
         }
         Ok(span)
-    }
-}
-
-/// A JSON Merge Patch of a subnet: an absent field stays.
-#[derive(Clone, Debug, Default)]
-pub struct SubnetPatch {
-    pub annotations: AnnotationsPatch,
-    /// The fields that are given and not null. With none, the addresses stay; with `start` or
-    /// `end` alone, the other stays.
-    pub span: SpanFields,
-    pub gateway: Option<Option<IpAddr>>,
-    pub excluded: Option<Option<Vec<AddressRange>>>,
-    pub settings: SubnetSettingsPatch,
-    /// `null` is the default, unprotected.
-    pub deletion_protection: Option<Option<bool>>,
-}
-
-impl SubnetPatch {
-    fn span_of(&self, subnet: &Subnet) -> Result<Span, Invalid> {
-        let current = *subnet.layout.span();
-        let SpanFields { cidr, start, end } = self.span;
-        if cidr.is_some() {
-            return self.span.resolve();
-        }
-        let addresses = current.addresses();
-        let (start, end) = (start.unwrap_or(addresses.first()), end.unwrap_or(addresses.last()));
-        if start == addresses.first() && end == addresses.last() {
-            return Ok(current);
-        }
-        Span::range(start, end)
-    }
-}
-
-impl Subnet {
-    pub fn new(id: SubnetId, pool: PoolId, new: NewSubnet, now: Timestamp) -> Self {
-        Self {
-            id,
-            pool,
-            annotations: new.annotations,
-            layout: new.layout,
-            settings: new.settings,
-            deletion_protection: new.deletion_protection,
-            state: State::Live,
-            revision: 1,
-            layout_revision: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
-
-    /// The next revision of this subnet.
-    ///
-    /// # Errors
-    /// [`Invalid`] naming the field that breaks a rule.
-    pub fn patched(&self, patch: SubnetPatch, now: Timestamp) -> Result<Self, Invalid> {
-        let span = patch.span_of(self)?;
-        let gateway = patch.gateway.unwrap_or(self.layout.gateway);
-        let excluded = match patch.excluded {
-            None => self.layout.excluded.clone(),
-            Some(given) => given.unwrap_or_default(),
-        };
-        let layout = Layout::new(span, gateway, excluded)?;
-        let settings = self.settings.patched(patch.settings)?;
-        let ground_moves = layout != self.layout || settings != self.settings;
-        let protection = patch.deletion_protection.map(Option::unwrap_or_default);
-        Ok(Self {
-            annotations: self.annotations.patched(patch.annotations)?,
-            layout_revision: self.layout_revision + u64::from(ground_moves),
-            layout,
-            settings,
-            deletion_protection: protection.unwrap_or(self.deletion_protection),
-            revision: self.revision + 1,
-            updated_at: now,
-            ..self.clone()
-        })
-    }
-
-    /// The next revision of this subnet, marked for deletion.
-    pub fn deleting(&self, now: Timestamp) -> Self {
-        Self {
-            state: State::Deleting,
-            revision: self.revision + 1,
-            layout_revision: self.layout_revision + 1,
-            updated_at: now,
-            ..self.clone()
-        }
-    }
-}
-
-/// How the addresses of a subnet or pool are used; exact, also for IPv6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    pub capacity: u128,
-    pub reserved: u128,
-    pub excluded: u128,
-    pub quarantined: u128,
-}
-
-impl Usage {
-    pub fn new(layout: &Layout, reserved: u128, quarantined: u128) -> Self {
-        Self {
-            capacity: layout.capacity(),
-            reserved,
-            excluded: layout.excluded_count(),
-            quarantined,
-        }
-    }
-
-    /// What is left to lease.
-    pub fn free(&self) -> u128 {
-        self.capacity.saturating_sub(self.reserved + self.excluded + self.quarantined)
-    }
-}
-
-impl std::iter::Sum for Usage {
-    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
-        usages.fold(Self::default(), |sum, usage| Self {
-            capacity: sum.capacity.saturating_add(usage.capacity),
-            reserved: sum.reserved + usage.reserved,
-            excluded: sum.excluded.saturating_add(usage.excluded),
-            quarantined: sum.quarantined + usage.quarantined,
-        })
     }
 }
 
@@ -484,7 +263,6 @@ mod tests {
             layout(cidr("10.0.0.0/24"), Some("10.0.0.1"), &["10.0.0.0-10.0.0.9", "10.0.0.5"])
                 .unwrap();
         assert_eq!(layout.excluded_count(), 11);
-        assert_eq!(Usage::new(&layout, 5, 0).free(), 240);
         assert!(!layout.is_leasable("10.0.0.255".parse().unwrap()));
         assert!(!layout.is_leasable("10.0.1.1".parse().unwrap()));
         assert!(layout.is_leasable("10.0.0.10".parse().unwrap()));
@@ -515,36 +293,6 @@ mod tests {
         assert_eq!(range("10.0.0.2", "10.0.0.1"), Err("start".into()));
         assert_eq!(range("10.0.0.2", "::1"), Err("end".into()));
         assert_eq!(range("::", "ffff::"), Err("end".into()));
-    }
-
-    #[test]
-    fn a_patch_of_the_addresses_keeps_what_it_does_not_name() {
-        let now = Timestamp::UNIX_EPOCH;
-        let new = NewSubnet {
-            annotations: Annotations::default(),
-            layout: layout(cidr("10.0.0.0/24"), None, &[]).unwrap(),
-            settings: SubnetSettings::default(),
-            deletion_protection: false,
-        };
-        let subnet = Subnet::new(SubnetId::generate(), PoolId::generate(), new, now);
-        let patched = |cidr: Option<&str>, start: Option<&str>, end: Option<&str>| {
-            let span = SpanFields {
-                cidr: cidr.map(|text| text.parse().unwrap()),
-                start: start.map(|text| text.parse().unwrap()),
-                end: end.map(|text| text.parse().unwrap()),
-            };
-            let patched = subnet.patched(SubnetPatch { span, ..SubnetPatch::default() }, now);
-            patched.map(|next| (*next.layout.span(), next.layout_revision)).map_err(|e| e.field)
-        };
-        let same = (cidr("10.0.0.0/24"), 1);
-        assert_eq!(patched(None, None, None), Ok(same));
-        assert_eq!(patched(None, Some("10.0.0.0"), Some("10.0.0.255")), Ok(same));
-        assert_eq!(patched(Some("10.0.0.0/24"), Some("10.0.0.0"), None), Ok(same));
-        assert_eq!(patched(Some("10.0.0.0/23"), None, None), Ok((cidr("10.0.0.0/23"), 2)));
-        assert_eq!(patched(Some("10.0.0.0/23"), None, Some("10.0.0.255")), Err("end".into()));
-        assert_eq!(patched(None, Some("10.0.1.0"), None), Err("start".into()));
-        let (range, revision) = patched(None, None, Some("10.0.0.99")).unwrap();
-        assert_eq!((range.addresses().size(), revision), (100, 2));
     }
 
     #[test]
