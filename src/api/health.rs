@@ -27,7 +27,7 @@ pub async fn ready(door: Data<Door>, metrics: Data<Metrics>) -> Replied {
 }
 
 #[derive(Serialize)]
-pub(super) struct Ready {
+pub struct Ready {
     pub status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayStatus>,

@@ -97,7 +97,7 @@ impl Relays {
         self.statuses().values().cloned().collect()
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "relay_lag_events",
             "Stored events that are not published yet, by bus",
