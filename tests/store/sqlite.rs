@@ -185,7 +185,7 @@ async fn a_file_of_version_1_is_read_with_the_defaults_of_what_it_did_not_know()
     assert_eq!(check(bed.store()).await.unwrap(), []);
     let file = Connection::open(dir.path().join("ipam.db")).unwrap();
     let version: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 /// As a crash leaves them: the write-ahead log was not folded in.

@@ -87,7 +87,7 @@ fn what_version_1_wrote_is_brought_up_to_date_and_kept() {
             );
 
             bed.reopen().await;
-            assert_eq!(version(&db).await, 2);
+            assert_eq!(version(&db).await, 3);
             assert_eq!(indexes(&db).await, all);
             assert_eq!(bed.contents().await, before);
             assert_eq!(check(bed.store()).await.unwrap(), []);
@@ -128,7 +128,7 @@ fn those_who_start_at_once_all_find_the_layout_made() {
                 assert_eq!(bed.contents().await == before, !is_empty);
                 assert_eq!(check(bed.store()).await.unwrap(), []);
             }
-            assert_eq!((version(&db).await, indexes(&db).await), (2, all.clone()));
+            assert_eq!((version(&db).await, indexes(&db).await), (3, all.clone()));
             db.drop().await.unwrap();
         }
     });
