@@ -169,3 +169,127 @@ fn leases(reservation: &RawValue) -> serde_json::Result<Vec<LeaseText<'_>>> {
         .map(|text| place(text).map(|Place { id, subnet }| LeaseText { id, subnet, text }))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::event::{Event, Origin};
+    use crate::domain::id::{EventId, ReservationId};
+    use crate::domain::resource::to_raw;
+
+    const POOL: PoolId = PoolId::from_bytes([1; 16]);
+
+    fn subnet(number: u8) -> SubnetId {
+        SubnetId::from_bytes([number; 16])
+    }
+
+    /// With a lease in each of the subnets, by ordinal.
+    fn reservation(leases: &[(u32, u8)]) -> Value {
+        let id = ReservationId::from_bytes([9; 16]);
+        let lease = |(ordinal, of): &(u32, u8)| {
+            let id = LeaseId { reservation: id, ordinal: *ordinal };
+            json!({ "id": id.to_string(), "subnet": subnet(*of), "metadata": { "k": 1.0 } })
+        };
+        json!({ "id": id, "leases": leases.iter().map(lease).collect::<Vec<_>>() })
+    }
+
+    fn logged(kind: Kind, verb: Verb, data: &Value, before: Option<&Value>) -> LoggedEvent {
+        let event = Event {
+            id: EventId::from_bytes([7; 16]),
+            kind,
+            verb,
+            pool: POOL,
+            subnet: None,
+            resource: "resource".to_owned(),
+            origin: Origin { actor: Some("a".into()), request_id: Some("r".into()) },
+            data: to_raw(data),
+            before: before.map(to_raw),
+        };
+        LoggedEvent { position: 41, at: Timestamp::UNIX_EPOCH, event }
+    }
+
+    /// The last words of the subjects, with the ordinal of a lease.
+    fn told(logged: &LoggedEvent, published: Published) -> Vec<String> {
+        let derived = messages_of(logged, &published);
+        assert!(derived.unreadable.is_none());
+        let event = logged.event.id.to_string();
+        let one = |message: &Message| {
+            let words: Vec<_> = message.subject.split('.').skip(4).collect();
+            words.join(".") + message.id.strip_prefix(&event).unwrap()
+        };
+        derived.messages.iter().map(one).collect()
+    }
+
+    #[test]
+    fn an_event_is_one_message_as_it_is_told_elsewhere() {
+        let logged = logged(Kind::Pool, Verb::Updated, &json!({"a": 1}), Some(&json!({"a": 0})));
+        let [message] = &messages_of(&logged, &Published::ALL).messages[..] else { panic!() };
+        assert_eq!(message.id, logged.event.id.to_string());
+        assert_eq!(message.subject, format!("ipam.events.{POOL}._.pool.updated"));
+        assert_eq!(message.body, serde_json::to_vec(&EventResource::new(&logged)).unwrap());
+    }
+
+    #[test]
+    fn what_is_taken_comes_after_its_reservation_and_what_is_given_back_before() {
+        let two = reservation(&[(0, 2), (3, 4)]);
+        let of = |verb, data: &Value, before| logged(Kind::Reservation, verb, data, before);
+        let created = of(Verb::Created, &two, None);
+        assert_eq!(
+            told(&created, Published::ALL),
+            ["reservation.created", "lease.created-0", "lease.created-3"]
+        );
+        for (verb, last) in
+            [(Verb::Deleted, "reservation.deleted"), (Verb::Expired, "reservation.expired")]
+        {
+            let ended = told(&of(verb, &two, None), Published::ALL);
+            assert_eq!(ended, ["lease.deleted-0", "lease.deleted-3", last]);
+        }
+        let one = reservation(&[(3, 4)]);
+        let shrunk = told(&of(Verb::Updated, &one, Some(&two)), Published::ALL);
+        assert_eq!(shrunk, ["lease.deleted-0", "reservation.updated"]);
+        let renamed = told(&of(Verb::Updated, &two, Some(&two)), Published::ALL);
+        assert_eq!(renamed, ["reservation.updated"]);
+        let released = logged(Kind::Lease, Verb::Deleted, &json!({}), None);
+        assert_eq!(told(&released, Published::ALL), ["lease.deleted"]);
+
+        let only = |kind| told(&created, Published::only(&[kind]));
+        assert_eq!(only(Kind::Reservation), ["reservation.created"]);
+        assert_eq!(only(Kind::Lease), ["lease.created-0", "lease.created-3"]);
+        assert!(only(Kind::Subnet).is_empty());
+    }
+
+    #[test]
+    fn a_lease_is_told_on_its_subnet_as_its_reservation_tells_it() {
+        let data = reservation(&[(3, 4)]);
+        let logged = logged(Kind::Reservation, Verb::Created, &data, None);
+        let message = messages_of(&logged, &Published::only(&[Kind::Lease])).messages.remove(0);
+        let subnet = subnet(4);
+        assert_eq!(message.subject, format!("ipam.events.{POOL}.{subnet}.lease.created"));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&message.body).unwrap(),
+            json!({
+                "specversion": "1.0", "id": message.id, "source": "/ipam",
+                "type": "ipam.lease.created", "subject": data["leases"][0]["id"],
+                "time": "1970-01-01T00:00:00Z", "datacontenttype": "application/json",
+                "position": "41", "pool": POOL, "subnet": subnet, "actor": "a", "requestid": "r",
+                "data": { "resource": data["leases"][0] },
+            })
+        );
+        assert!(String::from_utf8_lossy(&message.body).contains("1.0}"), "the text stays");
+    }
+
+    #[test]
+    fn what_does_not_tell_its_leases_is_told_itself() {
+        for data in [json!({}), json!({ "leases": [{}] }), json!({ "leases": 1 })] {
+            let derived = messages_of(
+                &logged(Kind::Reservation, Verb::Created, &data, None),
+                &Published::ALL,
+            );
+            assert!(derived.unreadable.is_some(), "{data}");
+            assert_eq!(derived.messages.len(), 1);
+        }
+    }
+}

@@ -113,6 +113,7 @@ impl Play {
                 quarantine_seconds: dice.roll(3) as u32 * 3,
                 quarantine_override: dice.roll(2) == 0,
                 allocatable: true,
+                depleted_at: None,
             };
             let id = world.new_subnet(layout.clone(), settings, annotations(&tags)).await;
             subnets.push(Subnet {

@@ -7,6 +7,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipam::domain::event::LoggedEvent;
+use ipam::store::Store;
+use ipam::store::query::EventQuery;
+use ipam::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -48,6 +52,16 @@ impl Api {
     pub fn finish(self) {
         self.server.stop();
         assert_clean(self.data.path());
+    }
+
+    /// The same; and every event of its log.
+    pub fn finish_with_log(self) -> Vec<LoggedEvent> {
+        self.server.stop();
+        assert_clean(self.data.path());
+        let store = SqliteStore::open(self.data.path()).unwrap();
+        let query = EventQuery { limit: 1000, ..EventQuery::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(store.events(query)).unwrap().items
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {

@@ -9,6 +9,7 @@ use ipam::domain::id::PoolId;
 use ipam::domain::pool::{Pool, PoolSettings};
 use ipam::domain::strategy;
 use ipam::domain::subnet::{Subnet, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::store::change::Change;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -118,6 +119,7 @@ impl Model {
                 next.annotations = named(*name);
                 next.settings = rested(*name);
                 next.layout_revision += u64::from(next.settings != subnet.settings);
+                next.depleted = name % 2 == 1;
                 next.revision += nudge;
                 update_subnet(&next, None)
             }
@@ -259,6 +261,7 @@ fn settled(number: u8) -> PoolSettings {
             .map(|text| text.parse().unwrap())
             .collect(),
         address_space: space.map(str::to_owned),
+        depleted_at: Level::new(number.into()).ok(),
     }
 }
 
@@ -268,6 +271,7 @@ fn rested(number: u8) -> SubnetSettings {
         quarantine_seconds: u32::from(number) * 60,
         quarantine_override: number == 2,
         allocatable: number != 3,
+        depleted_at: Level::new(u64::from(number) * 30).ok(),
     }
 }
 
