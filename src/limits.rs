@@ -165,6 +165,18 @@ pub const RELAY_PUBLISH_WAIT_MAX: Duration = Duration::from_secs(15);
 pub const RELAY_STOP_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a bus may take over what it is asked for, connecting included.
 pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long connecting to one server of a bus may take.
+pub const BUS_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Messages that were sent to NATS or RabbitMQ and have no acknowledgement yet.
+pub const NATS_UNACKNOWLEDGED_MAX: usize = 4 * 1024;
+pub const AMQP_UNACKNOWLEDGED_MAX: usize = 1024;
+/// How long a stream that is made here knows which messages it has.
+pub const NATS_DUPLICATES_WINDOW: Duration = Duration::from_secs(2 * 60);
+/// The servers that may keep a stream.
+pub const NATS_REPLICAS_MAX: usize = 5;
+/// The bounds of how long a stream that is made here keeps messages.
+pub const NATS_MAX_AGE_MIN: Duration = Duration::from_secs(60);
+pub const NATS_MAX_AGE_MAX: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;
@@ -185,6 +197,7 @@ pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Bits in one page of a bitmap.
 pub const PAGE_BITS: u128 = 4096;
 
+const _: () = assert!(BUS_CONNECT_WAIT_MAX.as_millis() < BUS_WAIT_MAX.as_millis());
 const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_ADDRESSES_MAX + BULK_REQUESTS_MAX * 2 < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_REQUESTS_MAX <= BULK_ADDRESSES_MAX);

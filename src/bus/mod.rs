@@ -3,7 +3,10 @@
 //! One trait for each, two implementations: NATS and RabbitMQ. What is published comes from the event
 //! log only (see the relay); a bus that is away loses nothing, it only makes it late.
 
+pub mod amqp;
 pub mod message;
+pub mod nats;
+mod reference;
 
 use std::time::Duration;
 

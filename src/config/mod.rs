@@ -4,6 +4,7 @@
 //! Defaults < file < environment < flags. The defaults are read from the commented file
 //! `deploy/ipam.toml`, which is part of the program, so that the two cannot part.
 
+mod bus;
 mod mongo;
 mod period;
 mod publish;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::bus::message::Published;
+use crate::bus::amqp::AmqpSettings;
+use crate::bus::nats::NatsSettings;
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
     IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
@@ -24,6 +27,7 @@ use crate::limits::{
 use crate::store::mongo::MongoSettings;
 use crate::telemetry::{Filter, FilterError};
 
+pub use bus::{BusError, Secret};
 pub use mongo::{MongoError, MongoServers, without_passwords};
 pub use period::Period;
 pub use publish::Kinds;
@@ -49,6 +53,47 @@ pub struct Options {
     /// The MongoDB database [default: ipam]
     #[arg(long, env = "IPAM_MONGO_DATABASE", value_name = "NAME")]
     pub mongo_database: Option<String>,
+    /// Publish events to NATS: nats://USER:PASSWORD@HOST:PORT,... or tls://...
+    /// (a password in a flag is seen by every user of the machine)
+    #[arg(long, env = "IPAM_NATS", value_name = "SERVERS", hide_env_values = true)]
+    pub nats: Option<Secret>,
+    /// The token that NATS lets in (better in the environment or the file)
+    #[arg(long, env = "IPAM_NATS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub nats_token: Option<Secret>,
+    /// A file with the JWT and the seed that NATS lets in
+    #[arg(long, env = "IPAM_NATS_CREDS", value_name = "FILE")]
+    pub nats_creds: Option<PathBuf>,
+    /// A file with the seed of the NKey that NATS lets in
+    #[arg(long, env = "IPAM_NATS_NKEY", value_name = "FILE")]
+    pub nats_nkey: Option<PathBuf>,
+    /// Certificates in PEM that those of NATS are signed by, instead of the system's; requires TLS
+    #[arg(long, env = "IPAM_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+    /// The certificate in PEM that is shown to NATS
+    #[arg(long, env = "IPAM_NATS_CERT", value_name = "FILE")]
+    pub nats_cert: Option<PathBuf>,
+    /// The key of that certificate in PEM
+    #[arg(long, env = "IPAM_NATS_KEY", value_name = "FILE")]
+    pub nats_key: Option<PathBuf>,
+    /// The stream in JetStream that events go to [default: IPAM]
+    #[arg(long, env = "IPAM_NATS_STREAM", value_name = "NAME")]
+    pub nats_stream: Option<String>,
+    /// How many servers keep the stream, when it is made here [default: 1]
+    #[arg(long, env = "IPAM_NATS_REPLICAS", value_name = "N")]
+    pub nats_replicas: Option<usize>,
+    /// How long the stream keeps events, when it is made here [default: 30d]
+    #[arg(long, env = "IPAM_NATS_MAX_AGE", value_name = "DURATION")]
+    pub nats_max_age: Option<Period>,
+    /// Answer reservation calls over NATS, too
+    #[arg(long, env = "IPAM_NATS_API", num_args = 0..=1, default_missing_value = "true")]
+    pub nats_api: Option<bool>,
+    /// Publish events to RabbitMQ: amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://...
+    /// (a password in a flag is seen by every user of the machine)
+    #[arg(long, env = "IPAM_AMQP", value_name = "URL", hide_env_values = true)]
+    pub amqp: Option<Secret>,
+    /// Certificates in PEM that RabbitMQ's may be signed by, besides the system's
+    #[arg(long, env = "IPAM_AMQP_CA", value_name = "FILE")]
+    pub amqp_ca: Option<PathBuf>,
     /// How long a change may wait for the store until its client is told [default: 5s]
     #[arg(long, env = "IPAM_COMMIT_TIMEOUT", value_name = "DURATION")]
     pub commit_timeout: Option<Period>,
@@ -78,6 +123,10 @@ pub struct Options {
 pub struct Config {
     pub listen: SocketAddr,
     pub store: StoreAt,
+    pub nats: Option<NatsSettings>,
+    /// Whether reservation calls are answered over NATS, which is given then.
+    pub nats_api: bool,
+    pub amqp: Option<AmqpSettings>,
     /// How long a change may wait until its client is told.
     pub commit_timeout: Duration,
     /// How long an event is kept.
@@ -127,10 +176,14 @@ pub enum ConfigError {
     Malformed { path: PathBuf, why: String },
     #[error("{key} is not given")]
     Missing { key: &'static str },
+    #[error("{key} needs {needed}")]
+    Needs { key: &'static str, needed: &'static str },
     #[error("{key} is {given}, not within {bounds}")]
     OutOfBounds { key: &'static str, given: String, bounds: String },
     #[error(transparent)]
     Mongo(#[from] MongoError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
     #[error("log: {0}")]
     Log(#[from] FilterError),
 }
@@ -169,6 +222,19 @@ impl Options {
             data: self.data.or(below.data),
             mongo: self.mongo.or(below.mongo),
             mongo_database: self.mongo_database.or(below.mongo_database),
+            nats: self.nats.or(below.nats),
+            nats_token: self.nats_token.or(below.nats_token),
+            nats_creds: self.nats_creds.or(below.nats_creds),
+            nats_nkey: self.nats_nkey.or(below.nats_nkey),
+            nats_ca: self.nats_ca.or(below.nats_ca),
+            nats_cert: self.nats_cert.or(below.nats_cert),
+            nats_key: self.nats_key.or(below.nats_key),
+            nats_stream: self.nats_stream.or(below.nats_stream),
+            nats_replicas: self.nats_replicas.or(below.nats_replicas),
+            nats_max_age: self.nats_max_age.or(below.nats_max_age),
+            nats_api: self.nats_api.or(below.nats_api),
+            amqp: self.amqp.or(below.amqp),
+            amqp_ca: self.amqp_ca.or(below.amqp_ca),
             commit_timeout: self.commit_timeout.or(below.commit_timeout),
             audit_retention: self.audit_retention.or(below.audit_retention),
             idempotency_kept: self.idempotency_kept.or(below.idempotency_kept),
@@ -202,12 +268,35 @@ impl Config {
         }
         let log = required("log", options.log)?;
         let database = required("mongo_database", options.mongo_database)?;
+        let nats = match options.nats {
+            Some(servers) => Some(bus::nats(bus::NatsKeys {
+                servers,
+                token: options.nats_token,
+                creds: options.nats_creds,
+                nkey: options.nats_nkey,
+                ca: options.nats_ca,
+                cert: options.nats_cert,
+                key: options.nats_key,
+                stream: required("nats_stream", options.nats_stream)?,
+                replicas: options.nats_replicas.unwrap_or(1),
+                max_age: required("nats_max_age", options.nats_max_age)?,
+            })?),
+            None => None,
+        };
+        let nats_api = options.nats_api.unwrap_or_default();
+        if nats_api && nats.is_none() {
+            return Err(ConfigError::Needs { key: "nats_api", needed: "nats" });
+        }
+        let amqp = options.amqp.map(|uri| bus::amqp(&uri, options.amqp_ca)).transpose()?;
         Ok(Self {
             listen: required("listen", options.listen)?,
             store: match options.mongo {
                 Some(servers) => StoreAt::mongo(&servers, &database)?,
                 None => StoreAt::Directory(required("data", options.data)?),
             },
+            nats,
+            nats_api,
+            amqp,
             commit_timeout: within(
                 "commit_timeout",
                 options.commit_timeout,
@@ -280,6 +369,7 @@ mod tests {
         assert_eq!(config.audit_retention, Duration::from_secs(400 * 24 * 60 * 60));
         assert_eq!(config.store.to_string(), "data");
         assert_eq!(config.published, Published::ALL);
+        assert!(config.nats.is_none() && config.amqp.is_none() && !config.nats_api);
         assert!(config.workers >= 1 && !config.bench_route);
     }
 
@@ -383,6 +473,9 @@ mod tests {
             ("audit_retention = \"36501d\"", "not within a day to 36500 days"),
             ("mongo = \"db:0\"", "mongo: server 1 of the list"),
             ("mongo = \"db\"\nmongo_database = \"a.b\"", "mongo_database: a name has no"),
+            ("nats = \"a\"\nnats_replicas = 6", "nats_replicas: not within 1 to 5"),
+            ("nats_api = true", "nats_api needs nats"),
+            ("amqp = \"db\"", "amqp: a URL begins with"),
             ("log = \"ipam=loud\"", "log: `ipam=loud` is not a log filter"),
         ] {
             let options = parse(text).unwrap().over(Options::defaults().unwrap());

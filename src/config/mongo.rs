@@ -87,7 +87,7 @@ fn uri(text: &str) -> Result<String, String> {
 }
 
 /// `HOST` or `HOST:PORT`; an IPv6 address stands in brackets.
-fn is_server(text: &str) -> bool {
+pub fn is_server(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         Some((address, rest)) => {
             if address.parse::<std::net::Ipv6Addr>().is_err() {

@@ -1,0 +1,137 @@
+//! Publishing events into a topic exchange.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Confirmation, ExchangeKind, PublisherConfirm};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::link::{Link, away, failed};
+use super::settings::AmqpSettings;
+use crate::bus::message::Message;
+use crate::bus::{Bus, BusError};
+use crate::limits::{AMQP_UNACKNOWLEDGED_MAX, BUS_WAIT_MAX};
+
+/// The exchange that events go to; the routing key is the subject of the message.
+const EXCHANGE: &str = "ipam.events";
+const CONTENT_TYPE: &str = "application/cloudevents+json";
+/// Kept on disk by queues that are durable.
+const PERSISTENT: u8 = 2;
+
+/// Publishes to RabbitMQ: into a durable topic exchange, with confirms. All messages of a call are sent at
+/// once on one channel, and then their confirms are waited for; a message that no queue is bound for is
+/// confirmed like any other.
+///
+/// A call that fails, or is dropped, takes its connection along, so nothing of it is sent later. When the
+/// connection breaks, what has arrived is the beginning of the call. When a queue refuses a message
+/// (one that is full and has `overflow = reject-publish`), it may have taken later ones of the same call:
+/// the call fails, and all of it comes again.
+pub struct AmqpBus {
+    settings: AmqpSettings,
+    link: Option<Link>,
+}
+
+impl AmqpBus {
+    pub fn new(settings: AmqpSettings) -> Self {
+        Self { settings, link: None }
+    }
+
+    async fn open(&self) -> Result<Link, BusError> {
+        let link = Link::open(&self.settings).await?;
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        link.channel
+            .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, durable, FieldTable::default())
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(link)
+    }
+
+    async fn try_publish(&mut self, messages: &[Message]) -> Result<(), BusError> {
+        // Taken out: it is only put back when all went well.
+        let link = match self.link.take().filter(Link::is_open) {
+            Some(link) => link,
+            None => self.open().await?,
+        };
+        let wait = BUS_WAIT_MAX.mul_f32(0.9);
+        match timeout(wait, publish(&link, messages)).await {
+            Ok(published) => published?,
+            Err(_) if link.is_blocked() => {
+                return Err(away("it takes no messages, being low on memory or disk"));
+            }
+            Err(_) => return Err(away(format_args!("not confirmed within {wait:?}"))),
+        }
+        self.link = Some(link);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Bus for AmqpBus {
+    async fn publish(&mut self, messages: &[Message]) -> Result<(), BusError> {
+        match timeout(BUS_WAIT_MAX, self.try_publish(messages)).await {
+            Ok(published) => published,
+            Err(_) => Err(away(format_args!("not done within {BUS_WAIT_MAX:?}"))),
+        }
+    }
+}
+
+async fn publish(link: &Link, messages: &[Message]) -> Result<(), BusError> {
+    let mut waiting = VecDeque::with_capacity(messages.len().min(AMQP_UNACKNOWLEDGED_MAX));
+    for message in messages {
+        if waiting.len() >= AMQP_UNACKNOWLEDGED_MAX
+            && let Some(first) = waiting.pop_front()
+        {
+            confirmed(first).await?;
+        }
+        let sent = link.channel.basic_publish(
+            EXCHANGE.into(),
+            short(&message.subject)?,
+            BasicPublishOptions::default(),
+            &message.body,
+            properties(message)?,
+        );
+        waiting.push_back(sent.await.map_err(|error| failed(&error))?);
+    }
+    for sent in waiting {
+        confirmed(sent).await?;
+    }
+    Ok(())
+}
+
+async fn confirmed(sent: PublisherConfirm) -> Result<(), BusError> {
+    match sent.await {
+        Ok(Confirmation::Ack(_)) => Ok(()),
+        Ok(Confirmation::Nack(_)) => Err(away("a queue refuses a message: is it full?")),
+        Ok(Confirmation::NotRequested) => Err(away("the channel has no confirms")),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// What a CloudEvent says of itself.
+#[derive(Deserialize)]
+struct Told<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    time: Timestamp,
+}
+
+fn properties(message: &Message) -> Result<BasicProperties, BusError> {
+    let properties = BasicProperties::default()
+        .with_content_type(CONTENT_TYPE.into())
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(short(&message.id)?);
+    let Ok(told) = serde_json::from_slice::<Told<'_>>(&message.body) else { return Ok(properties) };
+    let seconds = u64::try_from(told.time.as_second()).unwrap_or_default();
+    Ok(properties.with_type(short(&told.kind)?).with_timestamp(seconds))
+}
+
+/// # Errors
+/// When it has more than 255 bytes.
+fn short(text: &str) -> Result<ShortString, BusError> {
+    ShortString::try_new(text).map_err(|_| away(format_args!("too long for it: {text}")))
+}

@@ -1,0 +1,11 @@
+//! NATS: events into JetStream or plainly, and questions by request and reply.
+
+mod ask;
+mod link;
+mod publish;
+mod settings;
+mod stream;
+
+pub use ask::NatsAsk;
+pub use publish::NatsBus;
+pub use settings::{NatsLogin, NatsSettings};
