@@ -24,6 +24,7 @@ use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
 use crate::clock::Clock;
 use crate::config::{Config, StoreAt};
+use crate::hooks::Hooks;
 use crate::limits::{
     CONNECTIONS_MAX, DISCONNECT_WAIT_MAX, DRAIN_WAIT_MAX, KEEP_ALIVE, LISTEN_BACKLOG,
     REQUEST_HEAD_WAIT_MAX,
@@ -73,6 +74,7 @@ async fn run(
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(Door::default());
+    let hooks = Arc::new(Hooks::new(config.hooks.clone(), |_| None, &metrics)?);
     let start = async |store| {
         let settings = Settings {
             idempotency_kept: config.idempotency_kept,
@@ -80,7 +82,8 @@ async fn run(
             commit_timeout: config.commit_timeout,
             actor_threads: config.workers,
         };
-        Ipam::start(store, Clock::System, Arc::clone(&metrics), settings).await
+        let (metrics, hooks) = (Arc::clone(&metrics), Arc::clone(&hooks));
+        Ipam::start(store, Clock::System, metrics, hooks, settings).await
     };
     if let StoreAt::Directory(data) = &config.store {
         let store = open_embedded(data)?;
@@ -262,7 +265,7 @@ mod tests {
             commit_timeout: Duration::from_secs(5),
             actor_threads: 1,
         };
-        Ipam::start(store, Clock::System, Arc::default(), settings).await
+        Ipam::start(store, Clock::System, Arc::default(), Arc::default(), settings).await
     }
 
     fn away(why: &str) -> MongoOpenError {

@@ -32,6 +32,8 @@ pub mod store;
 
 pub mod bus;
 
+pub mod hooks;
+
 pub mod actors;
 
 pub mod service;

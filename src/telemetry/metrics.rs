@@ -39,6 +39,7 @@ pub struct Metrics {
     admission_refusals: Family<QueueLabels, Counter>,
     actors_alive: Family<KindLabels, Gauge>,
     actors_rebuilt: Family<KindLabels, Counter>,
+    hooks: Latencies<HookLabels>,
 }
 
 /// Durations by label.
@@ -71,6 +72,12 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookLabels {
+    hook: Arc<str>,
+    outcome: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
@@ -83,6 +90,7 @@ impl Default for Metrics {
             admission_refusals: Family::default(),
             actors_alive: Family::default(),
             actors_rebuilt: Family::default(),
+            hooks: Family::new_with_constructor(latency),
         };
         metrics.register();
         metrics
@@ -126,6 +134,12 @@ impl Metrics {
     /// An actor of this kind ended, whether it was told to or died.
     pub fn actor_stopped(&self, kind: &'static str) {
         self.actors_alive.get_or_create(&KindLabels { kind }).dec();
+    }
+
+    /// A hook was asked.
+    pub fn hook(&self, name: &Arc<str>, outcome: &'static str, took: Duration) {
+        let labels = HookLabels { hook: Arc::clone(name), outcome };
+        self.hooks.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// The text of `/metrics`.
@@ -183,6 +197,12 @@ impl Metrics {
             "Actors built anew from the store after one died",
             self.actors_rebuilt.clone(),
         );
+        ours.register_with_unit(
+            "hook_duration",
+            "Time until a hook had answered, or not, by what came of it",
+            Unit::Seconds,
+            self.hooks.clone(),
+        );
     }
 }
 
@@ -234,6 +254,7 @@ mod tests {
         metrics.actor_started("subnet", false);
         metrics.actor_started("subnet", true);
         metrics.actor_stopped("subnet");
+        metrics.hook(&"mac".into(), "silent", ms(500));
 
         let text = metrics.encode();
         let took = "ipam_http_request_duration_seconds";
@@ -250,6 +271,7 @@ mod tests {
             ("ipam_batches_closed_total{reason=\"drained\"}".into(), 1.0),
             ("ipam_commit_duration_seconds_count{outcome=\"done\"}".into(), 1.0),
             ("ipam_admission_refusals_total{queue=\"subnet\"}".into(), 1.0),
+            ("ipam_hook_duration_seconds_count{hook=\"mac\",outcome=\"silent\"}".into(), 1.0),
             ("ipam_actors_alive{kind=\"subnet\"}".into(), 1.0),
             ("ipam_actors_rebuilt_total{kind=\"subnet\"}".into(), 1.0),
             (format!("ipam_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),
