@@ -39,7 +39,7 @@ test: servers ## Run every test
 .PHONY: test-fast
 test-fast: ## Run the tests that need no server: the embedded store only
 	$(CARGO) test --locked --lib --bins --test tidy --test program --test api --test store \
-		--test durability --test allocation --test relay -- --skip on_mongo
+		--test durability --test allocation --test relay --test hooks -- --skip on_mongo
 
 .PHONY: bench
 bench: servers ## Measure: memory and bitmap in process, then the service over HTTP, on both stores (minutes)

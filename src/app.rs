@@ -24,9 +24,12 @@ use tracing::{info, warn};
 
 use crate::api::door::Door;
 use crate::api::{self, Api, Baseline};
-use crate::bus::{Bus, BusKind};
+use crate::bus::amqp::{AmqpAsk, AmqpBus};
+use crate::bus::nats::{NatsAsk, NatsBus};
+use crate::bus::{Ask, Bus, BusKind};
 use crate::clock::Clock;
 use crate::config::{Config, StoreAt};
+use crate::hooks::Hooks;
 use crate::limits::{
     CONNECTIONS_MAX, DISCONNECT_WAIT_MAX, DRAIN_WAIT_MAX, KEEP_ALIVE, LISTEN_BACKLOG,
     REQUEST_HEAD_WAIT_MAX,
@@ -78,6 +81,8 @@ async fn run(
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(Door::default());
     let relays = RefCell::new(Vec::new());
+    let hooks = Hooks::new(config.hooks.clone(), |kind| asked_over(config, kind), &metrics)?;
+    let hooks = Arc::new(hooks);
     let start = async |store: Arc<dyn Store>| {
         let buses = buses(config);
         let settings = Settings {
@@ -87,7 +92,8 @@ async fn run(
             actor_threads: config.workers,
             relays: buses.iter().map(|(kind, _)| kind.as_str()).collect(),
         };
-        let ipam = Ipam::start(Arc::clone(&store), Clock::System, Arc::clone(&metrics), settings);
+        let (of_ipam, hooks) = (Arc::clone(&metrics), Arc::clone(&hooks));
+        let ipam = Ipam::start(Arc::clone(&store), Clock::System, of_ipam, hooks, settings);
         let ipam = ipam.await?;
         match start_relays(config, &store, buses, &ipam, &metrics) {
             Ok(started) => relays.replace(started),
@@ -141,8 +147,23 @@ async fn run(
 }
 
 /// The buses that are configured.
-fn buses(_config: &Config) -> Vec<(BusKind, Box<dyn Bus>)> {
-    Vec::new()
+fn buses(config: &Config) -> Vec<(BusKind, Box<dyn Bus>)> {
+    let mut buses: Vec<(BusKind, Box<dyn Bus>)> = Vec::new();
+    if let Some(settings) = &config.nats {
+        buses.push((BusKind::Nats, Box::new(NatsBus::new(settings.clone()))));
+    }
+    if let Some(settings) = &config.amqp {
+        buses.push((BusKind::Amqp, Box::new(AmqpBus::new(settings.clone()))));
+    }
+    buses
+}
+
+/// Where a hook is asked, over a bus that is configured.
+fn asked_over(config: &Config, kind: BusKind) -> Option<Arc<dyn Ask>> {
+    match kind {
+        BusKind::Nats => Some(Arc::new(NatsAsk::new(config.nats.clone()?))),
+        BusKind::Amqp => Some(Arc::new(AmqpAsk::new(config.amqp.clone()?))),
+    }
 }
 
 /// Starts a relay for each bus. When one cannot be, those before it end by themselves.
@@ -300,7 +321,7 @@ mod tests {
             actor_threads: 1,
             relays: Vec::new(),
         };
-        Ipam::start(store, Clock::System, Arc::default(), settings).await
+        Ipam::start(store, Clock::System, Arc::default(), Arc::default(), settings).await
     }
 
     fn away(why: &str) -> MongoOpenError {

@@ -32,6 +32,7 @@ pub mod store;
 
 pub mod bus;
 
+pub mod hooks;
 pub mod relay;
 
 pub mod actors;

@@ -178,6 +178,27 @@ pub const NATS_REPLICAS_MAX: usize = 5;
 pub const NATS_MAX_AGE_MIN: Duration = Duration::from_secs(60);
 pub const NATS_MAX_AGE_MAX: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
+/// Hooks that can be configured.
+pub const HOOKS_MAX: usize = 64;
+/// Bytes of a hook's name.
+pub const HOOK_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a hook's subject; the name of a queue has no more.
+pub const HOOK_SUBJECT_BYTES_MAX: usize = 255;
+/// The longest time that a hook may be given to answer.
+pub const HOOK_DEADLINE_MAX: Duration = Duration::from_secs(3);
+/// How long all the hooks of one change may take together. What a reservation holds meanwhile is
+/// waited for when a subnet is brought to rest.
+pub const HOOKS_WAIT_MAX: Duration = Duration::from_secs(4);
+/// Changes that wait for hooks; each hook has an equal share. So many permits of an actor stay for
+/// requests that no hook is asked about.
+pub const HOOK_CHANGES_MAX: usize = ACTOR_IN_FLIGHT_MAX / 2;
+/// Of a list of reservations, so many are asked about at once.
+pub const HOOK_QUESTIONS_AT_ONCE: usize = 16;
+/// Bytes of a hook's answer.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Characters of a hook's reason that a client is told.
+pub const HOOK_REASON_CHARS_MAX: usize = 300;
+
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;
 /// Connections that are served at once, over all workers; others wait in the backlog.
@@ -209,6 +230,9 @@ const _: () = assert!(FOLLOW_EVERY.as_millis() < FOLLOW_WAIT_MAX.as_millis());
 const _: () = assert!(RELAY_NOTE_EVERY.as_millis() < RELAY_SIGN_OF_LIFE.as_millis());
 const _: () = assert!(RELAY_SIGN_OF_LIFE.as_millis() * 3 < RELAY_CLAIM_LASTS.as_millis());
 const _: () = assert!(BUS_WAIT_MAX.as_millis() < RELAY_PUBLISH_WAIT_MAX.as_millis());
+const _: () = assert!(HOOKS_MAX <= HOOK_CHANGES_MAX && HOOK_CHANGES_MAX < ACTOR_IN_FLIGHT_MAX);
+const _: () = assert!(HOOK_DEADLINE_MAX.as_millis() < HOOKS_WAIT_MAX.as_millis());
+const _: () = assert!(HOOKS_WAIT_MAX.as_millis() < ACTOR_WAIT_MAX.as_millis());
 const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
 const _: () = assert!(WORKERS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);

@@ -10,6 +10,7 @@ use crate::domain::id::{LeaseId, SubnetId};
 use crate::domain::invalid::Invalid;
 use crate::domain::request::Family;
 use crate::domain::shortage::Shortage;
+use crate::hooks::NotAllowed;
 use crate::store::error::Fault;
 
 /// A request that was not carried out. Unless it says otherwise, nothing was changed.
@@ -47,6 +48,9 @@ pub enum Failure {
     /// Live leases lie outside of what the subnet would become; some of them.
     #[error("live leases would lie outside of the subnet, or on its gateway or exclusions")]
     Occupied { leases: Vec<LeaseId> },
+    /// A hook said no, or silence means that.
+    #[error("{hook} refused it: {reason}")]
+    Refused { hook: String, reason: String },
     /// The store cannot keep so much in one piece.
     #[error(
         "what is to be kept or answered takes {bytes} bytes, more than the {bytes_max} that one piece may have"
@@ -82,6 +86,15 @@ impl From<Fault> for Failure {
     /// A read that failed: nothing was changed.
     fn from(fault: Fault) -> Self {
         Self::StoreUnavailable(fault)
+    }
+}
+
+impl From<NotAllowed> for Failure {
+    fn from(not_allowed: NotAllowed) -> Self {
+        match not_allowed {
+            NotAllowed::Refused { hook, reason } => Self::Refused { hook, reason },
+            NotAllowed::Crowded => Self::Overloaded { what: "a hook" },
+        }
     }
 }
 

@@ -22,15 +22,17 @@ use crate::domain::resource::{
     Context, Proposal, ReservationResource, push_in_context, to_json, to_raw,
 };
 use crate::domain::subnet::Subnet;
+use crate::hooks::rule::Operation;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::store::change::{Change, Effect, Recorded};
-use crate::store::error::Refusal;
+use crate::store::error::{Fault, Refusal};
 use crate::store::writer::Verdict;
 
 use super::admission::Permit;
 use super::ask::{Answer, Ask};
 use super::failure::Failure;
 use super::handle::{Held, PoolHandle, Reply};
+use super::petition::Petition;
 use super::shared::Shared;
 
 /// Builds the event of a change.
@@ -86,13 +88,62 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// Hands the reservations to the writer. What cannot be made is put back, and answered.
+    /// Hands the reservations to the writer, when no hook says no. What cannot be made is put back, and
+    /// answered. Waits for nothing: hooks are asked elsewhere.
     pub fn submit(mut self, shared: &Shared) {
         let now = shared.clock.now();
-        let (reservations, subnets) = match self.reservations(now) {
-            Ok(reservations) => (reservations, self.subnets()),
+        let reservations = match self.reservations(now) {
+            Ok(reservations) => reservations,
             Err(failure) => return self.give_up(Err(failure)),
         };
+        match self.petition(shared, &reservations) {
+            Ok(None) => self.commit(shared, now, reservations),
+            Ok(Some(petition)) => {
+                shared.hooks.spawn(self.ask_first(shared.clone(), petition, (now, reservations)));
+            }
+            Err(failure) => self.give_up(Err(failure)),
+        }
+    }
+
+    /// What hooks are to be asked before the reservations are made, if any is.
+    fn petition(
+        &self,
+        shared: &Shared,
+        reservations: &[Reservation],
+    ) -> Result<Option<Petition>, Failure> {
+        if !shared.hooks.are_asked_about(Operation::ReservationCreate) {
+            return Ok(None);
+        }
+        let origin = self.ask.origin.clone();
+        let petition =
+            Petition::new(&shared.hooks, origin, self.pool.record.load_full(), self.subnets());
+        Ok(petition.enter(reservations)?.then_some(petition))
+    }
+
+    /// Asks hooks, and then hands in the reservations as they may be made. Should this break off, what
+    /// is held is put back: nothing has reached the writer.
+    async fn ask_first(
+        self,
+        shared: Shared,
+        petition: Petition,
+        (now, reservations): (Timestamp, Vec<Reservation>),
+    ) {
+        let key = self.ask.key.clone();
+        // Until after it is handed in, or put back.
+        let _deciding = key.map(|request| shared.undecided.begin(request));
+        let mut kept = Kept(Some(self));
+        let decided = petition.decide(reservations).await;
+        let Some(granted) = kept.0.take() else { return };
+        match decided {
+            Ok(reservations) => granted.commit(&shared, now, reservations),
+            Err(failure) => granted.give_up(Err(failure)),
+        }
+        // Those who wait for a place come after this one is done.
+        drop(petition);
+    }
+
+    fn commit(mut self, shared: &Shared, now: Timestamp, reservations: Vec<Reservation>) {
+        let subnets = self.subnets();
         let pool = self.pool.record.load_full();
         let mut told = Told::new(&self.order, &pool, &subnets);
         let mut events = Vec::with_capacity(reservations.len());
@@ -178,6 +229,18 @@ impl Granted {
         self.held.into_iter().for_each(Held::put_back);
         // The client may have gone away.
         let _ = self.reply.send(result);
+    }
+}
+
+/// What is held while hooks are asked.
+struct Kept(Option<Granted>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(granted) = self.0.take() {
+            let fault = Fault::new("asking hooks", "it broke off");
+            granted.give_up(Err(Failure::StoreUnavailable(fault)));
+        }
     }
 }
 

@@ -16,8 +16,10 @@ pub mod flight;
 pub mod following;
 pub mod handle;
 pub mod in_flight;
+pub mod petition;
 pub mod shared;
 pub mod slots;
+pub mod undecided;
 
 pub mod cascade;
 pub mod gathering;

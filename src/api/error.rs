@@ -55,6 +55,7 @@ struct Row {
 #[rustfmt::skip]
 codes! {
     Malformed            = "malformed",              400, "The request cannot be read", None;
+    Refused              = "refused",                403, "A hook refused it", None;
     NotFound             = "not_found",              404, "There is no such resource", None;
     MethodNotAllowed     = "method_not_allowed",     405, "The resource has no such method", None;
     NotAcceptable        = "not_acceptable",         406, "No media type suits both sides", None;
@@ -188,6 +189,9 @@ impl From<Failure> for Problem {
             Failure::Protected { kind, id } => (Code::Protected, Members::resource(kind, id), None),
             Failure::Deleting { kind, id } => (Code::Deleting, Members::resource(kind, id), None),
             Failure::Occupied { leases } => (Code::Occupied, Members::Occupied { leases }, None),
+            Failure::Refused { hook, reason } => {
+                (Code::Refused, Members::Refused { hook, reason }, None)
+            }
             Failure::TooLarge { .. } => {
                 (Code::TooLarge, Members::Field { field: "metadata".into() }, None)
             }

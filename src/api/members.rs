@@ -50,6 +50,10 @@ pub enum Members {
     Revision {
         current: u64,
     },
+    Refused {
+        hook: String,
+        reason: String,
+    },
 }
 
 impl Members {

@@ -314,11 +314,13 @@ fn problems(does: &Does, names_one: bool) -> &'static [u16] {
     match does {
         Does::List(..) if names_one => &[404, 406, 422, 503],
         Does::List(..) => &[406, 422, 503],
-        Does::Create(..) | Does::Reserve if names_one => &[400, 404, 406, 409, 413, 415, 422, 503],
-        Does::Create(..) | Does::Reserve => &[400, 406, 409, 413, 415, 422, 503],
+        Does::Create(..) | Does::Reserve if names_one => {
+            &[400, 403, 404, 406, 409, 413, 415, 422, 503]
+        }
+        Does::Create(..) | Does::Reserve => &[400, 403, 406, 409, 413, 415, 422, 503],
         Does::Show(_) => &[404, 406, 422, 503],
-        Does::Patch(..) => &[400, 404, 406, 409, 412, 413, 415, 422, 503],
-        Does::Delete => &[400, 404, 409, 412, 422, 503],
+        Does::Patch(..) => &[400, 403, 404, 406, 409, 412, 413, 415, 422, 503],
+        Does::Delete => &[400, 403, 404, 409, 412, 422, 503],
         Does::Tell(.., Some(_)) => &[503],
         Does::Tell(.., None) => &[],
     }

@@ -5,6 +5,7 @@
 //! `deploy/ipam.toml`, which is part of the program, so that the two cannot part.
 
 mod bus;
+mod hooks;
 mod mongo;
 mod period;
 mod publish;
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::bus::message::Published;
 use crate::bus::amqp::AmqpSettings;
+use crate::bus::message::Published;
 use crate::bus::nats::NatsSettings;
+use crate::hooks::rule::{self, BadRule, Rule};
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
     IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
@@ -28,6 +30,7 @@ use crate::store::mongo::MongoSettings;
 use crate::telemetry::{Filter, FilterError};
 
 pub use bus::{BusError, Secret};
+pub use hooks::HookTable;
 pub use mongo::{MongoError, MongoServers, without_passwords};
 pub use period::Period;
 pub use publish::Kinds;
@@ -116,6 +119,9 @@ pub struct Options {
     /// Serve `POST /bench/reservations`, which answers as a reservation does and stores nothing
     #[arg(long, env = "IPAM_BENCH_ROUTE", hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub bench_route: Option<bool>,
+    /// Only the file can say them.
+    #[arg(skip)]
+    pub hooks: Option<Vec<HookTable>>,
 }
 
 /// How the service runs.
@@ -139,6 +145,7 @@ pub struct Config {
     /// Threads that serve HTTP, and threads of the actors.
     pub workers: usize,
     pub bench_route: bool,
+    pub hooks: Vec<Rule>,
 }
 
 /// Which store, and where it is.
@@ -171,19 +178,35 @@ impl fmt::Display for StoreAt {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {cause}", .path.display())]
-    Unreadable { path: PathBuf, cause: std::io::Error },
+    Unreadable {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     #[error("{} is not a configuration: {why}", .path.display())]
-    Malformed { path: PathBuf, why: String },
+    Malformed {
+        path: PathBuf,
+        why: String,
+    },
     #[error("{key} is not given")]
-    Missing { key: &'static str },
+    Missing {
+        key: &'static str,
+    },
     #[error("{key} needs {needed}")]
-    Needs { key: &'static str, needed: &'static str },
+    Needs {
+        key: &'static str,
+        needed: &'static str,
+    },
     #[error("{key} is {given}, not within {bounds}")]
-    OutOfBounds { key: &'static str, given: String, bounds: String },
+    OutOfBounds {
+        key: &'static str,
+        given: String,
+        bounds: String,
+    },
     #[error(transparent)]
     Mongo(#[from] MongoError),
     #[error(transparent)]
     Bus(#[from] BusError),
+    Hook(#[from] BadRule),
     #[error("log: {0}")]
     Log(#[from] FilterError),
 }
@@ -242,6 +265,7 @@ impl Options {
             log: self.log.or(below.log),
             workers: self.workers.or(below.workers),
             bench_route: self.bench_route.or(below.bench_route),
+            hooks: self.hooks.or(below.hooks),
         }
     }
 }
@@ -267,6 +291,7 @@ impl Config {
             });
         }
         let log = required("log", options.log)?;
+        let hooks = options.hooks.unwrap_or_default().into_iter().map(|HookTable(rule)| rule);
         let database = required("mongo_database", options.mongo_database)?;
         let nats = match options.nats {
             Some(servers) => Some(bus::nats(bus::NatsKeys {
@@ -319,6 +344,7 @@ impl Config {
             log: Filter::new(&log)?,
             workers,
             bench_route: options.bench_route.unwrap_or_default(),
+            hooks: rule::checked(hooks.collect())?,
         })
     }
 }
@@ -409,6 +435,55 @@ mod tests {
         assert_eq!(config.workers, 3);
         assert_eq!(config.log, Filter::new("debug").unwrap());
         assert_eq!(config.store.to_string(), "data");
+    }
+
+    /// The example of the default file, without the marks that make it one.
+    fn example() -> String {
+        let from = DEFAULTS.lines().skip_while(|line| *line != "# [[hooks]]");
+        let lines = from.take_while(|line| !line.is_empty());
+        lines.map(|line| format!("{}\n", line.trim_start_matches("# "))).collect()
+    }
+
+    #[test]
+    fn the_example_of_a_hook_is_one() {
+        let options = parse(&example()).unwrap().over(Options::defaults().unwrap());
+        let [hook] = &Config::validate(options).unwrap().hooks[..] else { panic!("one hook") };
+        assert_eq!((hook.name.as_str(), hook.deadline), ("macs", Duration::from_millis(500)));
+        assert!(Config::validate(Options::defaults().unwrap()).unwrap().hooks.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_hook_is_told_with_its_name() {
+        let line = |key: &str, value: &str| {
+            let is_key = |line: &&str| line.starts_with(&format!("{key} = "));
+            let lines = example();
+            let before = lines.lines().find(is_key).unwrap().to_owned();
+            lines.replace(&before, &format!("{key} = {value}"))
+        };
+        for (text, expected) in [
+            (line("on", r#"["lease.create"]"#), "hook macs: on[0]: `lease.create` is not one of"),
+            (line("on", "7"), "hook macs: on: invalid type: integer"),
+            (line("pools", r#"["x"]"#), "hook macs: pools[0]: `x` is"),
+            (line("bus", r#""smoke""#), "hook macs: bus: `smoke` is not one of the known words"),
+            (line("deadline", r#""soon""#), "hook macs: deadline: not a length of time"),
+            (line("deadline", r#""-1s""#), "hook macs: deadline: is negative"),
+            (line("on_silence", "true"), "hook macs: on_silence: invalid type: boolean"),
+            (line("name", "7"), "hook without a name: name: invalid type: integer"),
+            (line("subject", "\"a\"\ncolour = 1"), "hook macs: colour: unknown field `colour`"),
+            (example().replace("on_silence", "# "), "hook macs: missing field `on_silence`"),
+            ("hooks = 7".into(), "hooks: invalid type: integer"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        for (text, expected) in [
+            (line("deadline", r#""3s 1ms""#), "hook macs: deadline: is more than nothing and"),
+            (example() + &example(), "hook macs: name: another hook has it"),
+        ] {
+            let options = parse(&text).unwrap().over(Options::defaults().unwrap());
+            assert_eq!(Config::validate(options).unwrap_err().to_string().find(expected), Some(0));
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::domain::lease::Lease;
 use crate::domain::reservation::Reservation;
 use crate::domain::resource::{LeaseResource, to_json, to_raw};
 use crate::domain::subnet::Subnet;
+use crate::hooks::question::Matter;
+use crate::hooks::rule::Operation;
 use crate::limits::PATCH_ATTEMPTS_MAX;
 use crate::store::change::{Change, Effect};
 use crate::store::error::Refusal;
@@ -75,6 +77,8 @@ impl Ipam {
             let (before, subnet, pool) = self.promptly(self.read_lease(id)).await?;
             ask.condition.check(before.revision)?;
             let after = before.patched(patch.clone(), self.shared().clock.now())?;
+            let asked = (Operation::LeaseUpdate, &ask.origin);
+            self.ask_about_lease(asked, (pool, &subnet), (&before, Some(&after))).await?;
             let data = to_raw(&LeaseResource::new(&after, &subnet));
             let parents = (pool, Some(subnet.id));
             let event = Event {
@@ -109,8 +113,14 @@ impl Ipam {
             let mut leases = reservation.leases.iter();
             let lease = leases.find(|lease| lease.id == id).ok_or_else(not_found)?.clone();
             ask.condition.check(lease.revision)?;
+            let (asked, parents) = ((Operation::LeaseDelete, &ask.origin), reservation.pool);
+            let subnet = self.subnet_record(lease.subnet).await?.ok_or_else(not_found)?;
+            self.ask_about_lease(asked, (parents, &subnet), (&lease, None)).await?;
             let ended = if reservation.leases.len() == 1 {
                 let current = self.promptly(self.in_context(reservation)).await?;
+                // The reservation ends as well.
+                let asked = (Operation::ReservationDelete, &ask.origin);
+                current.ask_hooks(self, asked, None).await?;
                 self.end(&current, Verb::Deleted, ask.origin.clone()).await
             } else {
                 self.end_lease(&reservation, &lease, ask.origin.clone()).await
@@ -122,6 +132,30 @@ impl Ipam {
             }
         }
         Err(Failure::Contended)
+    }
+
+    /// Asks hooks about a change of a lease, or about its deletion when there is nothing after it.
+    async fn ask_about_lease(
+        &self,
+        (operation, origin): (Operation, &Origin),
+        (pool, subnet): (PoolId, &Subnet),
+        (before, after): (&Lease, Option<&Lease>),
+    ) -> Result<(), Failure> {
+        if !self.shared().hooks.are_asked_about(operation) {
+            return Ok(());
+        }
+        let pool = self.directory.pool(pool).await?.record.load_full();
+        let both = [Some(before), after].into_iter().flatten();
+        self.ask_about(operation, || Matter {
+            operation,
+            origin,
+            pool: &pool,
+            subnets: vec![subnet],
+            own: both.map(|lease| &lease.annotations).collect(),
+            proposed: after.map(|after| to_raw(&LeaseResource::new(after, subnet))),
+            current: Some(to_raw(&LeaseResource::new(before, subnet))),
+        })
+        .await
     }
 
     async fn end_lease(

@@ -7,6 +7,7 @@
 mod events;
 mod expiry;
 mod follower;
+mod hooked;
 mod leases;
 mod pools;
 mod reservations;
@@ -32,6 +33,7 @@ use crate::domain::event::{Kind, Origin};
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::pool::{Pool, State};
 use crate::domain::subnet::Subnet;
+use crate::hooks::Hooks;
 use crate::limits::ACTOR_IDLE_LOOK;
 use crate::store::Store;
 use crate::store::change::RequestKey;
@@ -66,7 +68,8 @@ pub struct Settings {
 
 impl Ipam {
     /// Starts the service on `store`: its writer, and what an earlier run left unfinished. Must be
-    /// called within an actix system, on the runtime that is to outlive the requests.
+    /// called within an actix system, on the runtime that is to outlive the requests. `hooks` are asked
+    /// before changes.
     ///
     /// # Errors
     /// When the store cannot be read. Nothing is left running then, and it can be tried again.
@@ -74,6 +77,7 @@ impl Ipam {
         store: Arc<dyn Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        hooks: Arc<Hooks>,
         settings: Settings,
     ) -> Result<Self, Fault> {
         // Before anything runs: what fails leaves nothing behind.
@@ -89,7 +93,7 @@ impl Ipam {
         let writer =
             Writer::start(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), of_writer);
         let arbiters = Arbiters::start(settings.actor_threads);
-        let shared = Shared { store, writer, clock, metrics };
+        let shared = Shared { store, writer, clock, metrics, hooks, undecided: Arc::default() };
         let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
         let ipam = Self { directory, settings, background: Arc::default() };
         let known = || Arc::downgrade(&ipam.directory);
@@ -172,8 +176,8 @@ impl Ipam {
             let origin = Origin { actor: Some("ipam".into()), request_id: None };
             let ask = Ask { origin, ..Ask::default() };
             let finished = match subnet {
-                None => self.delete_pool(pool, ask).await,
-                Some(subnet) => self.delete_subnet(subnet, ask).await,
+                None => self.end_pool(pool, ask).await,
+                Some(subnet) => self.end_subnet(subnet, ask).await,
             };
             match finished {
                 Ok(()) | Err(Failure::NotFound { .. }) => {
@@ -235,6 +239,7 @@ impl Ipam {
         };
         // It may have met what the very same request did, which was in flight: an address taken, a
         // range in use. Only what is durable can tell.
+        self.shared().undecided.decided(&key).await;
         self.shared().writer.fence().await.map_err(Failure::OutcomeUnknown)?;
         self.replay(&key).await?.ok_or(failed)
     }

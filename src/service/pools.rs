@@ -8,14 +8,17 @@ use crate::actors::structure::pool::{pool_answer, pool_event};
 use crate::domain::event::Verb;
 use crate::domain::id::PoolId;
 use crate::domain::pool::{NewPool, Pool, PoolPatch};
-use crate::domain::resource::{PoolResource, to_json};
+use crate::domain::resource::{PoolResource, to_json, to_raw};
 use crate::domain::subnet::Usage;
+use crate::hooks::question::Matter;
+use crate::hooks::rule::Operation;
 use crate::store::change::{Change, Effect};
 use crate::store::error::Refusal;
 use crate::store::query::List;
 use crate::store::writer::Verdict;
 
 use super::Ipam;
+use super::hooked::Shown;
 
 impl Ipam {
     /// # Errors
@@ -24,6 +27,16 @@ impl Ipam {
         self.once(ask.key.clone(), async {
             let now = self.shared().clock.now();
             let pool = Pool::new(PoolId::generate(), new, now);
+            self.ask_about(Operation::PoolCreate, || Matter {
+                operation: Operation::PoolCreate,
+                origin: &ask.origin,
+                pool: &pool,
+                subnets: Vec::new(),
+                own: Vec::new(),
+                proposed: Some(to_raw(&PoolResource::new(&pool, None))),
+                current: None,
+            })
+            .await?;
             let resource = PoolResource::new(&pool, Some(Usage::default()));
             let answer = answer(format!("/pools/{}", pool.id), pool.revision, &resource);
             let change = Change {
@@ -81,8 +94,15 @@ impl Ipam {
         patch: PoolPatch,
         ask: Ask,
     ) -> Result<Answer, Failure> {
-        let pool = self.directory.admitted_to_pool(id).await?;
-        self.wish(pool, |reply| Wish::PatchPool { patch, ask, reply }).await
+        let show = async || {
+            let shown = Shown::of_pool(&*self.directory.pool(id).await?);
+            shown.proposing(|pool| pool.patched(patch.clone(), self.shared().clock.now()))
+        };
+        let change = async |ask| {
+            let pool = self.directory.admitted_to_pool(id).await?;
+            self.wish(pool, |reply| Wish::PatchPool { patch: patch.clone(), ask, reply }).await
+        };
+        self.when_allowed((Operation::PoolUpdate, id), ask, show, change).await
     }
 
     /// Deletes the pool with all that is in it; answers when all is gone.
@@ -90,6 +110,13 @@ impl Ipam {
     /// # Errors
     /// See [`Failure`].
     pub async fn delete_pool(&self, id: PoolId, ask: Ask) -> Result<(), Failure> {
+        let show = async || Ok(Shown::of_pool(&*self.directory.pool(id).await?));
+        let change = async |ask| self.end_pool(id, ask).await;
+        self.when_allowed((Operation::PoolDelete, id), ask, show, change).await
+    }
+
+    /// The same, whatever hooks say.
+    pub(super) async fn end_pool(&self, id: PoolId, ask: Ask) -> Result<(), Failure> {
         let pool = self.directory.admitted_to_pool(id).await?;
         self.wish(pool, |reply| Wish::DeletePool { ask, reply }).await
     }

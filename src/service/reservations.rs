@@ -16,6 +16,8 @@ use crate::domain::id::{ReservationId, SubnetId};
 use crate::domain::reservation::{Reservation, ReservationPatch};
 use crate::domain::resource::{Context, ReservationResource, in_context, to_raw};
 use crate::domain::subnet::Subnet;
+use crate::hooks::question::Matter;
+use crate::hooks::rule::Operation;
 use crate::limits::PATCH_ATTEMPTS_MAX;
 use crate::store::change::{Change, Effect};
 use crate::store::error::Refusal;
@@ -49,6 +51,30 @@ impl InContext {
     /// Without the context, as events have it.
     fn resource_of(&self, reservation: &Reservation) -> Box<RawValue> {
         to_raw(&ReservationResource::new(reservation, |id| self.subnet(id)))
+    }
+
+    /// Asks hooks about a change of it. `before` is as it is, and this as it would be; `None` for a
+    /// deletion of this.
+    pub(super) async fn ask_hooks(
+        &self,
+        ipam: &Ipam,
+        (operation, origin): (Operation, &Origin),
+        before: Option<&Reservation>,
+    ) -> Result<(), Failure> {
+        let pool = self.pool.record.load();
+        let current = before.unwrap_or(&self.reservation);
+        let after = before.is_some().then_some(&self.reservation);
+        let both = [Some(current), after].into_iter().flatten();
+        ipam.ask_about(operation, || Matter {
+            operation,
+            origin,
+            pool: &pool,
+            subnets: self.subnets.iter().map(Arc::as_ref).collect(),
+            own: both.map(|reservation| &reservation.annotations).collect(),
+            proposed: after.map(|after| self.resource_of(after)),
+            current: Some(self.resource_of(current)),
+        })
+        .await
     }
 
     fn to_json(&self) -> String {
@@ -111,6 +137,8 @@ impl Ipam {
             ask.condition.check(current.reservation.revision)?;
             let before = current.reservation.clone();
             current.reservation = before.patched(patch.clone(), self.shared().clock.now())?;
+            let asked = (Operation::ReservationUpdate, &ask.origin);
+            current.ask_hooks(self, asked, Some(&before)).await?;
             let event = Event {
                 before: Some(current.resource_of(&before)),
                 ..current.to_event(Verb::Updated, ask.origin.clone())
@@ -136,6 +164,7 @@ impl Ipam {
         for _ in 0..PATCH_ATTEMPTS_MAX {
             let current = self.promptly(self.read_reservation(id)).await?;
             ask.condition.check(current.reservation.revision)?;
+            current.ask_hooks(self, (Operation::ReservationDelete, &ask.origin), None).await?;
             match self.end(&current, Verb::Deleted, ask.origin.clone()).await {
                 // Somebody else was quicker: look again, also at the condition.
                 Err(Failure::Outdated) => {}

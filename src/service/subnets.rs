@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use crate::actors::ask::{Answer, Ask, Listing};
 use crate::actors::failure::Failure;
 use crate::actors::handle::{Member, Wish};
 use crate::actors::structure::subnet::subnet_answer;
+use crate::domain::annotations::Annotations;
 use crate::domain::carve::CarveRequest;
 use crate::domain::id::{PoolId, SubnetId};
-use crate::domain::resource::{SubnetResource, to_json};
+use crate::domain::resource::{SubnetResource, to_json, to_raw};
 use crate::domain::subnet::{NewSubnet, SubnetPatch};
+use crate::hooks::question::{Matter, ProposedSubnet};
+use crate::hooks::rule::Operation;
 use crate::store::query::List;
 
 use super::Ipam;
+use super::hooked::Shown;
 
 impl Ipam {
     /// # Errors
@@ -24,6 +30,8 @@ impl Ipam {
         ask: Ask,
     ) -> Result<Answer, Failure> {
         self.once(ask.key.clone(), async {
+            let proposed = |pool| to_raw(&ProposedSubnet::new(pool, &new));
+            self.ask_about_subnet(pool, &ask, &new.annotations, proposed).await?;
             let pool = self.directory.admitted_to_pool(pool).await?;
             self.wish(pool, |reply| Wish::CreateSubnet { new, ask, reply }).await
         })
@@ -41,8 +49,35 @@ impl Ipam {
         ask: Ask,
     ) -> Result<Answer, Failure> {
         self.once(ask.key.clone(), async {
+            let proposed = |pool| to_raw(&ProposedSubnet::carved(pool, &request));
+            self.ask_about_subnet(pool, &ask, &request.annotations, proposed).await?;
             let pool = self.directory.admitted_to_pool(pool).await?;
             self.wish(pool, |reply| Wish::CarveSubnet { request, ask, reply }).await
+        })
+        .await
+    }
+
+    /// Asks hooks about a subnet that is to be made in a pool.
+    async fn ask_about_subnet(
+        &self,
+        pool: PoolId,
+        ask: &Ask,
+        annotations: &Annotations,
+        proposed: impl FnOnce(PoolId) -> Box<RawValue>,
+    ) -> Result<(), Failure> {
+        let operation = Operation::SubnetCreate;
+        if !self.shared().hooks.are_asked_about(operation) {
+            return Ok(());
+        }
+        let pool = self.directory.pool(pool).await?.record.load_full();
+        self.ask_about(operation, || Matter {
+            operation,
+            origin: &ask.origin,
+            pool: &pool,
+            subnets: Vec::new(),
+            own: vec![annotations],
+            proposed: Some(proposed(pool.id)),
+            current: None,
         })
         .await
     }
@@ -81,8 +116,16 @@ impl Ipam {
         ask: Ask,
     ) -> Result<Answer, Failure> {
         let (pool, _) = self.promptly(self.directory.member(id)).await?;
-        let pool = self.directory.admitted_to_pool(pool.id).await?;
-        self.wish(pool, |reply| Wish::PatchSubnet { id, patch, ask, reply }).await
+        let show = async || {
+            let shown = Shown::of_subnet(self.directory.member(id).await?);
+            shown.proposing(|subnet| subnet.patched(patch.clone(), self.shared().clock.now()))
+        };
+        let change = async |ask| {
+            let pool = self.directory.admitted_to_pool(pool.id).await?;
+            let patch = patch.clone();
+            self.wish(pool, |reply| Wish::PatchSubnet { id, patch, ask, reply }).await
+        };
+        self.when_allowed((Operation::SubnetUpdate, pool.id), ask, show, change).await
     }
 
     /// Deletes the subnet with all that is in it; answers when all is gone.
@@ -90,6 +133,14 @@ impl Ipam {
     /// # Errors
     /// See [`Failure`].
     pub async fn delete_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
+        let (pool, _) = self.promptly(self.directory.member(id)).await?;
+        let show = async || Ok(Shown::of_subnet(self.directory.member(id).await?));
+        let change = async |ask| self.end_subnet(id, ask).await;
+        self.when_allowed((Operation::SubnetDelete, pool.id), ask, show, change).await
+    }
+
+    /// The same, whatever hooks say.
+    pub(super) async fn end_subnet(&self, id: SubnetId, ask: Ask) -> Result<(), Failure> {
         let (pool, _) = self.promptly(self.directory.member(id)).await?;
         let pool = self.directory.admitted_to_pool(pool.id).await?;
         self.wish(pool, |reply| Wish::DeleteSubnet { id, ask, reply }).await

@@ -42,6 +42,7 @@ pub struct Metrics {
     actors_alive: Family<KindLabels, Gauge>,
     actors_rebuilt: Family<KindLabels, Counter>,
     relays: Relays,
+    hooks: Latencies<HookLabels>,
 }
 
 /// Durations by label.
@@ -74,6 +75,12 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookLabels {
+    hook: Arc<str>,
+    outcome: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
@@ -87,6 +94,7 @@ impl Default for Metrics {
             actors_alive: Family::default(),
             actors_rebuilt: Family::default(),
             relays: Relays::default(),
+            hooks: Family::new_with_constructor(latency),
         };
         metrics.register();
         metrics
@@ -135,6 +143,12 @@ impl Metrics {
     /// What relays tell of themselves.
     pub fn relays(&self) -> &Relays {
         &self.relays
+    }
+
+    /// A hook was asked.
+    pub fn hook(&self, name: &Arc<str>, outcome: &'static str, took: Duration) {
+        let labels = HookLabels { hook: Arc::clone(name), outcome };
+        self.hooks.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// The text of `/metrics`.
@@ -193,6 +207,12 @@ impl Metrics {
             self.actors_rebuilt.clone(),
         );
         self.relays.register(ours);
+        ours.register_with_unit(
+            "hook_duration",
+            "Time until a hook had answered, or not, by what came of it",
+            Unit::Seconds,
+            self.hooks.clone(),
+        );
     }
 }
 
@@ -244,6 +264,7 @@ mod tests {
         metrics.actor_started("subnet", false);
         metrics.actor_started("subnet", true);
         metrics.actor_stopped("subnet");
+        metrics.hook(&"mac".into(), "silent", ms(500));
 
         let text = metrics.encode();
         let took = "ipam_http_request_duration_seconds";
@@ -260,6 +281,7 @@ mod tests {
             ("ipam_batches_closed_total{reason=\"drained\"}".into(), 1.0),
             ("ipam_commit_duration_seconds_count{outcome=\"done\"}".into(), 1.0),
             ("ipam_admission_refusals_total{queue=\"subnet\"}".into(), 1.0),
+            ("ipam_hook_duration_seconds_count{hook=\"mac\",outcome=\"silent\"}".into(), 1.0),
             ("ipam_actors_alive{kind=\"subnet\"}".into(), 1.0),
             ("ipam_actors_rebuilt_total{kind=\"subnet\"}".into(), 1.0),
             (format!("ipam_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),

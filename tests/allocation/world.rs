@@ -21,7 +21,6 @@ use ipam::store::audit::check;
 use ipam::store::mongo::{MongoSettings, open};
 use ipam::store::query::Scope;
 use ipam::store::sqlite::SqliteStore;
-use ipam::telemetry::Metrics;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -189,7 +188,7 @@ async fn start(store: &Arc<dyn Store>, hands: &Arc<AtomicI64>) -> Ipam {
         relays: Vec::new(),
     };
     let clock = Clock::Manual(Arc::clone(hands));
-    Ipam::start(Arc::clone(store), clock, Arc::new(Metrics::default()), settings).await.unwrap()
+    Ipam::start(Arc::clone(store), clock, Arc::default(), Arc::default(), settings).await.unwrap()
 }
 
 /// Waits until it is so; what is not so yet is said when it takes too long.

@@ -64,7 +64,14 @@ impl World {
             let change = Change::new(effect, created(kind, world));
             assert!(matches!(writer.commit(change).await, Verdict::Done));
         }
-        let shared = Shared { store, writer, clock, metrics };
+        let shared = Shared {
+            store,
+            writer,
+            clock,
+            metrics,
+            hooks: Arc::default(),
+            undecided: Arc::default(),
+        };
         let directory = Arc::new(Directory::new(shared, Box::new(Arbiters::start(1))));
         Self { directory, pool: world.0, subnet: world.1 }
     }

@@ -192,7 +192,8 @@ async fn start(data: &Data) -> (Ipam, Arc<FaultyStore>) {
         relays: Vec::new(),
     };
     let metrics = Arc::new(Metrics::default());
-    let ipam = Ipam::start(Arc::clone(&store) as _, Clock::System, metrics, settings);
+    let ipam =
+        Ipam::start(Arc::clone(&store) as _, Clock::System, metrics, Arc::default(), settings);
     (ipam.await.unwrap(), store)
 }
 

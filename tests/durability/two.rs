@@ -22,7 +22,6 @@ use ipam::store::change::{Batch, RequestKey};
 use ipam::store::error::{CommitError, Fault, Refusal};
 use ipam::store::query::{EventQuery, News, Page, Scope};
 use ipam::store::sqlite::SqliteStore;
-use ipam::telemetry::Metrics;
 use serde_json::Value;
 
 use crate::orders::{is_exhausted, order};
@@ -95,7 +94,7 @@ impl World {
                 actor_threads: 1,
                 relays: Vec::new(),
             };
-            Ipam::start(Arc::new(store), Clock::System, Arc::new(Metrics::default()), settings)
+            Ipam::start(Arc::new(store), Clock::System, Arc::default(), Arc::default(), settings)
         };
         let instances = [start(0).await.unwrap(), start(1).await.unwrap()];
         let pool = instances[0].create_pool(NewPool::default(), Ask::default()).await;

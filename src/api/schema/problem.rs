@@ -77,6 +77,12 @@ pub struct Problem {
     /// `precondition_failed`: the revision that the resource has.
     #[schema(required = false, example = 7)]
     current: u64,
+    /// `refused`: the name of the hook that said no.
+    #[schema(required = false, example = "macs")]
+    hook: String,
+    /// And why.
+    #[schema(required = false, example = "the MAC address is not ours")]
+    reason: String,
 }
 
 /// What is left of a subnet.

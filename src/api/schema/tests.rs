@@ -146,6 +146,7 @@ fn problems() -> Vec<Problem> {
         Failure::Overlap { range, with: id },
         Failure::Occupied { leases: vec![] },
         Failure::PreconditionFailed { current: 1 },
+        Failure::Refused { hook: "macs".into(), reason: "why".into() },
     ];
     let failures = failures.into_iter().map(Problem::from);
     failures.chain([Problem::contradiction(["count", "ipv4"], "why")]).collect()
