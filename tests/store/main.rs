@@ -13,6 +13,7 @@ mod pools;
 mod released;
 mod reservations;
 mod script;
+mod snapshot;
 mod spaces;
 mod sqlite;
 mod subnets;
@@ -100,6 +101,13 @@ macro_rules! suite {
                 conditions_select_events
                 times_never_run_backwards
                 old_events_are_forgotten_from_the_front
+            }
+            snapshot {
+                an_empty_store_has_an_empty_snapshot
+                a_snapshot_is_of_the_moment_it_was_asked_for
+                a_snapshot_that_is_dropped_is_over
+                snapshots_during_changes_equal_the_log_up_to_their_position
+                the_log_begins_where_it_was_forgotten_to
             }
             answers {
                 an_answer_is_recorded_with_its_change
