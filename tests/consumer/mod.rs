@@ -56,7 +56,8 @@ impl World {
         let ["ipam", kind, verb] = of_type[..] else { panic!("{event}") };
         match (kind, verb) {
             ("lease", "updated") => {
-                let lease = self.leases_of(resource).iter_mut().find(|lease| lease["id"] == subject);
+                let lease =
+                    self.leases_of(resource).iter_mut().find(|lease| lease["id"] == subject);
                 *lease.expect("a lease that lives") = resource.clone();
             }
             ("lease", "deleted") => {
@@ -71,14 +72,8 @@ impl World {
                 assert!(gone.is_some(), "{subject} lived before it ended");
             }
             (_, verb) => {
-                let known = [
-                    "updated",
-                    "cordoned",
-                    "uncordoned",
-                    "depleted",
-                    "replenished",
-                    "deleting",
-                ];
+                let known =
+                    ["updated", "cordoned", "uncordoned", "depleted", "replenished", "deleting"];
                 assert!(known.contains(&verb), "{event}");
                 let before = self.all_of(kind).insert(subject.to_owned(), resource.clone());
                 assert!(before.is_some(), "{subject} lived before it changed");

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Timestamp};
-use mongodb::options::{AggregateOptions, FindOptions};
+use mongodb::options::{AggregateOptions, DatabaseOptions, FindOptions, ReadConcern};
 use mongodb::{ClientSession, Collection, Database, SessionCursor};
 
 use super::faults::ReadError;
@@ -53,7 +53,10 @@ impl Readers {
             Some(at) => session.snapshot_time(at),
             None => session,
         };
-        Ok(Reader { db: self.db.clone(), session: session.await? })
+        // In place of the concern that every other read has.
+        let concern = DatabaseOptions::builder().read_concern(ReadConcern::snapshot()).build();
+        let db = self.db.client().database_with_options(self.db.name(), concern);
+        Ok(Reader { db, session: session.await? })
     }
 
     pub async fn reader(&self) -> Result<Reader, ReadError> {
