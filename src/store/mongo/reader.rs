@@ -43,11 +43,9 @@ impl Readers {
         *committed_at = at.max(*committed_at);
     }
 
-    /// A reader to whom everything is as it was at one moment: now, and so it shows the last commit
-    /// of this instance.
-    pub async fn snapshot(&self) -> Result<Reader, ReadError> {
-        let mut now = self.reader().await?;
-        super::log::end(&mut now).await?;
+    /// A reader to whom everything is as it was at one moment: that of the last read of `now`, and so
+    /// it shows the last commit of this instance.
+    pub async fn snapshot(&self, now: &Reader) -> Result<Reader, ReadError> {
         let session = self.db.client().start_session().snapshot(true);
         let session = match now.session.operation_time() {
             Some(at) => session.snapshot_time(at),

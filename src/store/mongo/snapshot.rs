@@ -38,7 +38,9 @@ pub async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault>
 
 /// See [`crate::store::Store::snapshot`]. The turn ends with it.
 pub async fn begin(readers: &Readers, turn: OwnedSemaphorePermit) -> Result<Snapshot, ReadError> {
-    let mut reader = readers.snapshot().await?;
+    let mut now = readers.reader().await?;
+    log::end(&mut now).await?;
+    let mut reader = readers.snapshot(&now).await?;
     let end = log::end(&mut reader).await?;
     let (out, mut taken) = channel(SNAPSHOT_AHEAD_MAX);
     tokio::spawn(async move {
