@@ -50,8 +50,11 @@ async fn next(stream: &mut Response<Incoming>, text: &mut String) -> Option<Vec<
 /// Reserves, patches and releases, each client in its own way.
 async fn burst(client: &mut Client, number: usize, pool: &str, subnet: &str) {
     for round in 0..ROUNDS {
-        let holder =
-            if number % 2 == 0 { format!("/pools/{pool}") } else { format!("/subnets/{subnet}") };
+        let holder = if number.is_multiple_of(2) {
+            format!("/pools/{pool}")
+        } else {
+            format!("/subnets/{subnet}")
+        };
         let wish = json!({"count": 1 + round % 3, "metadata": {"round": round}});
         let made = client.post(&format!("{holder}/reservations"), &wish).await;
         let id = made.id();
@@ -65,8 +68,7 @@ async fn burst(client: &mut Client, number: usize, pool: &str, subnet: &str) {
             2 => assert_eq!(client.patch(&format!("/leases/{lease}"), &renamed).await.status, 200),
             3 => assert_eq!(client.delete(&format!("/leases/{lease}")).await.status, 204),
             _ if number == 0 => {
-                let gateway =
-                    json!({"gateway": if round % 2 == 0 { "10.0.0.1" } else { "10.0.0.2" }});
+                let gateway = json!({"gateway": if round.is_multiple_of(2) { "10.0.0.1" } else { "10.0.0.2" }});
                 let changed = client.patch(&format!("/subnets/{subnet}"), &gateway).await;
                 assert!(changed.status == 200 || changed.code() == "occupied", "{}", changed.body);
             }

@@ -92,7 +92,7 @@ async fn change_until(store: Arc<dyn Store>, done: Arc<AtomicBool>) {
         commit(update_pool(&owner)).await;
         let stored = store.pool(owner.id).await.unwrap().unwrap();
         owner.subnets_revision = stored.subnets_revision;
-        let home = subnet(&owner, &format!("10.{}.0.0/24", round));
+        let home = subnet(&owner, &format!("10.{round}.0.0/24"));
         commit(create_subnet(&home, owner.subnets_revision)).await;
         for host in 1..5 {
             let [one, other] = [host, host + 100].map(|host| format!("10.{round}.0.{host}"));
