@@ -133,6 +133,9 @@ async fn run(
     };
     info!(signal = signal.name(), "stopping: answering what was asked");
     tokio::spawn(end_at_next(signals));
+    if let Some(ipam) = door.ipam() {
+        ipam.end_following();
+    }
     handle.stop(true).await;
     if let Some(ipam) = door.ipam() {
         info!("stopping: waiting for the last commit");
@@ -247,6 +250,8 @@ fn bind(
         .client_disconnect_timeout(DISCONNECT_WAIT_MAX)
         .shutdown_timeout(DRAIN_WAIT_MAX.as_secs())
         .tcp_nodelay(true)
+        // What a client that went away waits for ends with it.
+        .h1_allow_half_closed(false)
         .disable_signals()
         .bind(config.listen)?;
     let address = server.addrs().first().copied().unwrap_or(config.listen);

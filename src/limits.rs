@@ -141,6 +141,31 @@ pub const ACTOR_WAIT_MAX: Duration = Duration::from_secs(5);
 /// it again.
 pub const ACTOR_IDLE_LOOK: Duration = Duration::from_secs(10 * 60);
 
+/// How long a snapshot may take to be read. Less than the history that a MongoDB server keeps (five
+/// minutes unless configured otherwise); an embedded store's write-ahead log grows for so long.
+pub const SNAPSHOT_LASTS_MAX: Duration = Duration::from_secs(4 * 60);
+/// Snapshots that are read at once.
+pub const SNAPSHOTS_MAX: usize = 4;
+/// Resources of a snapshot that are read ahead of whoever takes them.
+pub const SNAPSHOT_AHEAD_MAX: usize = 16;
+/// Bytes of lines that are sent as one piece, unless a single line is longer.
+pub const SNAPSHOT_PIECE_BYTES: usize = 32 * 1024;
+/// Event streams that are served at once.
+pub const EVENT_STREAMS_MAX: usize = 256;
+/// Events that a stream reads at once.
+pub const EVENT_STREAM_PAGE: usize = 64;
+/// After so long without anything to tell, a stream says that it lives.
+pub const EVENT_STREAM_QUIET_MAX: Duration = Duration::from_secs(15);
+/// Requests for events that wait at once, and how long one may.
+pub const EVENT_WAITS_MAX: usize = 1024;
+pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Who follows the log looks at it so often at most, however often it is woken, and so often at least:
+/// other instances wake nobody here at once.
+pub const EVENT_LOOK_PAUSE: Duration = Duration::from_millis(20);
+pub const EVENT_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A client that takes nothing of its stream for so long is dropped.
+pub const STREAM_STALL_MAX: Duration = Duration::from_secs(30);
+
 /// How long a relay stays with an instance that has given no sign of life; others take it over then.
 pub const RELAY_CLAIM_LASTS: Duration = Duration::from_secs(5);
 /// How often the instance that has a relay gives one, when nothing is published either.
@@ -235,5 +260,7 @@ const _: () = assert!(HOOK_DEADLINE_MAX.as_millis() < HOOKS_WAIT_MAX.as_millis()
 const _: () = assert!(HOOKS_WAIT_MAX.as_millis() < ACTOR_WAIT_MAX.as_millis());
 const _: () = assert!(PAGE_LIMIT_DEFAULT <= PAGE_LIMIT_MAX);
 const _: () = assert!(WORKERS_MAX <= CONNECTIONS_MAX);
+const _: () = assert!(EVENT_STREAM_PAGE <= PAGE_LIMIT_MAX);
+const _: () = assert!(EVENT_LOOK_PAUSE.as_millis() < EVENT_LOOK_EVERY.as_millis());
 const _: () = assert!(METADATA_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(PAGE_BITS.is_power_of_two() && PAGE_BITS <= 1 << u16::BITS);

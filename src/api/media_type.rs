@@ -22,6 +22,10 @@ pub enum Content {
     Leases,
     /// Has no vendor type.
     Events,
+    /// Lines of JSON, and nothing else.
+    Snapshot,
+    /// Server-sent events, and nothing else.
+    EventStream,
 }
 
 impl Content {
@@ -36,7 +40,8 @@ impl Content {
             Self::Reservations => "reservations",
             Self::Lease => "lease",
             Self::Leases => "leases",
-            Self::Events => "events",
+            Self::Events | Self::EventStream => "events",
+            Self::Snapshot => "snapshot",
         }
     }
 
@@ -48,6 +53,8 @@ impl Content {
             };
         }
         match (format, self) {
+            (_, Self::Snapshot) => NDJSON,
+            (_, Self::EventStream) => EVENT_STREAM,
             (Format::Json, _) | (_, Self::Events) => JSON,
             (Format::Vendor, Self::Pool) => vendor!("pool"),
             (Format::Vendor, Self::Pools) => vendor!("pools"),
@@ -62,6 +69,8 @@ impl Content {
 }
 
 pub const JSON: &str = "application/json";
+pub const NDJSON: &str = "application/x-ndjson";
+pub const EVENT_STREAM: &str = "text/event-stream";
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 const VERSION: &str = "1.0.0";
 
@@ -124,7 +133,9 @@ pub fn of_answer(
     of_body: Option<Format>,
 ) -> Result<HeaderValue, Problem> {
     let (preferred, other) = match (content, of_body) {
-        (Content::Events, _) => (Format::Json, Format::Json),
+        (Content::Events | Content::Snapshot | Content::EventStream, _) => {
+            (Format::Json, Format::Json)
+        }
         (_, Some(Format::Json)) => (Format::Json, Format::Vendor),
         (_, Some(Format::Vendor) | None) => (Format::Vendor, Format::Json),
     };
@@ -143,8 +154,12 @@ pub fn of_answer(
 }
 
 fn not_acceptable(content: Content) -> Problem {
-    let vendor = content.media_type(Format::Vendor);
-    let detail = format!("Accept: allows neither {JSON} nor {vendor}, which the answer can be");
+    let (json, vendor) = (content.media_type(Format::Json), content.media_type(Format::Vendor));
+    let detail = if json == vendor {
+        format!("Accept: does not allow {json}, which the answer is")
+    } else {
+        format!("Accept: allows neither {json} nor {vendor}, which the answer can be")
+    };
     Problem::with_field(Code::NotAcceptable, "Accept", detail)
 }
 
@@ -222,12 +237,13 @@ impl<'a> MediaType<'a> {
     /// How closely this range names the type of `content` in `format`; `None` when it does not.
     fn specificity(&self, content: Content, format: Format) -> Option<u8> {
         let exact = match format {
-            Format::Json => self.is(JSON),
+            Format::Json => self.is(content.media_type(Format::Json)),
             Format::Vendor => self.is_vendor(content),
         };
         match self.essence {
             _ if exact => Some(2),
-            "application/*" => Some(1),
+            "text/*" => (content == Content::EventStream).then_some(1),
+            "application/*" => (content != Content::EventStream).then_some(1),
             "*/*" => Some(0),
             _ => None,
         }

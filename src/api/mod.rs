@@ -26,6 +26,7 @@ mod health;
 mod leases;
 mod pools;
 mod reservations;
+mod snapshot;
 mod subnets;
 
 pub mod openapi;
@@ -85,6 +86,8 @@ const TABLE: &[(&str, &[(Method, Handler)])] = &[
                                      (Method::PATCH,  || to(subnets::patch)),
                                      (Method::DELETE, || to(subnets::delete))]),
     ("/events",                    &[(Method::GET,    || to(events::list))]),
+    ("/events/stream",             &[(Method::GET,    || to(events::stream))]),
+    ("/snapshot",                  &[(Method::GET,    || to(snapshot::show))]),
     ("/health/live",               &[(Method::GET,    || to(health::live))]),
     ("/health/ready",              &[(Method::GET,    || to(health::ready))]),
     ("/metrics",                   &[(Method::GET,    || to(health::metrics))]),

@@ -20,7 +20,9 @@ use utoipa::openapi::{
     Response, ResponseBuilder,
 };
 
-use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use crate::limits::{
+    EVENT_WAIT_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX,
+};
 
 use super::error::{Code, Problem};
 use super::media_type::{Content, Format, JSON, MERGE_PATCH};
@@ -65,6 +67,8 @@ enum Does {
     /// Makes a reservation or a list of them, or only says what it would make.
     Reserve,
     Show(Content),
+    /// Tells of many, one after the other, in a form of its own.
+    Stream(Content, &'static [Filter]),
     /// Changes one, by the request shape named.
     Patch(Content, &'static str),
     Delete,
@@ -105,7 +109,7 @@ const OF_EVENTS: &[Filter] = &[
 #[rustfmt::skip]
 const OPERATIONS: &[(HttpMethod, &str, &str, &str, Does)] = {
     use Content as C;
-    use Does::{Create, Delete, List, Patch, Reserve, Show, Tell};
+    use Does::{Create, Delete, List, Patch, Reserve, Show, Stream, Tell};
     use HttpMethod as M;
     &[
         (M::Get,    "/pools", "listPools", "List pools", List(C::Pools, &[])),
@@ -131,6 +135,8 @@ const OPERATIONS: &[(HttpMethod, &str, &str, &str, Does)] = {
         (M::Patch,  "/leases/{id}", "patchLease", "Change name, tags and metadata of a lease", Patch(C::Lease, "LeasePatch")),
         (M::Delete, "/leases/{id}", "deleteLease", "Give one address back; the last one ends the reservation", Delete),
         (M::Get,    "/events", "listEvents", "Read the audit trail", List(C::Events, OF_EVENTS)),
+        (M::Get,    "/events/stream", "streamEvents", "Follow the audit trail by server-sent events", Stream(C::EventStream, OF_EVENTS)),
+        (M::Get,    "/snapshot", "snapshot", "Read everything that lives, at one position of the audit trail", Stream(C::Snapshot, &[])),
         (M::Get,    "/health/live", "live", "Whether the process lives", Tell(200, JSON, Some("Health"))),
         (M::Get,    "/health/ready", "ready", "Whether requests can be served", Tell(200, JSON, Some("Ready"))),
         (M::Get,    "/metrics", "metrics", "The metrics", Tell(200, "application/openmetrics-text", None)),
@@ -211,12 +217,22 @@ fn parameters(does: &Does) -> Vec<Parameter> {
                 "How many items at most, up to {PAGE_LIMIT_MAX}; {PAGE_LIMIT_DEFAULT} by default."
             );
             let (cursor, labels) = match content {
-                Content::Events => (query("after", "The position to begin after."), &[][..]),
+                Content::Events => (query("after", AFTER), &[][..]),
                 _ => (query("cursor", "The `next` of the page before."), LABELS),
             };
             let mut parameters =
                 vec![parameter(ParameterIn::Query, "limit", &limit, Type::Integer), cursor];
+            if *content == Content::Events {
+                parameters.push(query("wait", &wait()));
+            }
             parameters.extend(filters.iter().chain(labels).map(|(name, what)| query(name, what)));
+            parameters
+        }
+        Does::Stream(Content::EventStream, filters) => {
+            let last = "What was told last, as `id`; goes before `after`. Without either, what comes \
+                 from now on is told.";
+            let mut parameters = vec![header("Last-Event-ID", last), query("after", AFTER)];
+            parameters.extend(filters.iter().map(|(name, what)| query(name, what)));
             parameters
         }
         Does::Create(..) | Does::Reserve => vec![header(
@@ -229,8 +245,17 @@ fn parameters(does: &Does) -> Vec<Parameter> {
         Does::Patch(..) | Does::Delete => {
             vec![header("If-Match", "Make the change only if the `ETag` is one of these.")]
         }
-        Does::Show(_) | Does::Tell(..) => Vec::new(),
+        Does::Show(_) | Does::Stream(..) | Does::Tell(..) => Vec::new(),
     }
+}
+
+const AFTER: &str = "The position to begin after.";
+
+fn wait() -> String {
+    format!(
+        "How long to wait for the first event when there is none: a number of seconds or a time such \
+         as `20s`, up to {EVENT_WAIT_MAX:?}."
+    )
 }
 
 fn body(does: &Does) -> Option<RequestBody> {
@@ -262,6 +287,12 @@ fn answers(does: &Does) -> Vec<(u16, Response)> {
             let response = ResponseBuilder::new().description("It is gone");
             return vec![(204, with_headers(response, &["Location"]).build())];
         }
+        Does::Stream(content, _) => {
+            let lines = ContentBuilder::new().schema(Some(Object::with_type(Type::String)));
+            let response = ResponseBuilder::new().description(form(*content));
+            let response = response.content(content.media_type(Format::Json), lines.build());
+            return vec![(200, response.build())];
+        }
         Does::Tell(status, media_type, shape) => {
             let content = shape.map_or_else(|| ContentBuilder::new().build(), of_shape);
             let response = ResponseBuilder::new().description("It answers");
@@ -273,6 +304,25 @@ fn answers(does: &Does) -> Vec<(u16, Response)> {
     let shape = format!("{content:?}");
     let contents: Vec<_> = types.into_iter().map(|of_type| (of_type, shape.as_str())).collect();
     vec![(status, response(description, &contents, headers))]
+}
+
+/// What a stream consists of.
+fn form(content: Content) -> &'static str {
+    match content {
+        Content::Snapshot => {
+            "A line of JSON each: `{\"kind\":\"snapshot\",\"position\":\"…\",\"time\":\"…\"}`, then \
+             `{\"kind\":\"pool\",\"resource\":{…}}` for every pool, `subnet` for every subnet, \
+             `reservation` for every reservation (as in events: without usage and context), then \
+             `{\"kind\":\"end\",\"position\":\"…\",\"pools\":n,\"subnets\":n,\"reservations\":n,\"leases\":n}`. \
+             Without that last line it is not whole."
+        }
+        _ => {
+            "Each event with its position as `id`, its type as `event` and itself as `data`. A comment \
+             comes at once, and every 15 s when there is nothing else. `event: gap` says which \
+             positions are no longer kept, as `data: {\"from\":\"…\",\"to\":\"…\"}`: what happened there \
+             only a snapshot tells."
+        }
+    }
 }
 
 /// One reservation, or a list of them; or of a dry run, what they would be.
@@ -313,7 +363,7 @@ fn with_headers(response: ResponseBuilder, names: &[&str]) -> ResponseBuilder {
 fn problems(does: &Does, names_one: bool) -> &'static [u16] {
     match does {
         Does::List(..) if names_one => &[404, 406, 422, 503],
-        Does::List(..) => &[406, 422, 503],
+        Does::List(..) | Does::Stream(..) => &[406, 422, 503],
         Does::Create(..) | Does::Reserve if names_one => {
             &[400, 403, 404, 406, 409, 413, 415, 422, 503]
         }

@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 
 use crate::actors::ask::Listing;
+use crate::service::events::{Events, Gap};
 
 /// `{"<name>":[…],"next":…}`, of items that are JSON already.
 pub fn envelope(name: &str, listing: &Listing) -> String {
@@ -30,6 +31,23 @@ pub fn envelope(name: &str, listing: &Listing) -> String {
     text
 }
 
+/// The same of events, with how far the log was looked through and what of it is lacking.
+pub fn envelope_of_events(name: &str, events: &Events) -> String {
+    let mut text = envelope(name, &events.listing);
+    text.pop();
+    let position = events.position.to_string();
+    text.extend([",\"position\":\"", &position, "\",\"gap\":", &gap(events.gap), "}"]);
+    text
+}
+
+/// The JSON text of a gap: null, or which positions are lacking.
+pub fn gap(gap: Option<Gap>) -> String {
+    gap.map_or_else(
+        || "null".to_owned(),
+        |Gap { from, to }| format!("{{\"from\":\"{from}\",\"to\":\"{to}\"}}"),
+    )
+}
+
 /// `<path?query>; rel="next"`: the same request, with the parameter `cursor` moved to `next`.
 pub fn next_link(request: &HttpRequest, cursor: &str, next: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -54,6 +72,17 @@ mod tests {
         assert_eq!(envelope("pools", &listing(&[], None)), r#"{"pools":[],"next":null}"#);
         let two = listing(&[r#"{"n":1.0}"#, "2"], Some("abc"));
         assert_eq!(envelope("pools", &two), r#"{"pools":[{"n":1.0},2],"next":"abc"}"#);
+    }
+
+    #[test]
+    fn a_page_of_events_says_how_far_it_goes() {
+        let listing = listing(&["1"], None);
+        let mut events = Events { listing, position: 7, gap: None };
+        let text = envelope_of_events("events", &events);
+        assert_eq!(text, r#"{"events":[1],"next":null,"position":"7","gap":null}"#);
+        events.gap = Some(Gap { from: 2, to: 5 });
+        let text = envelope_of_events("events", &events);
+        assert!(text.ends_with(r#","gap":{"from":"2","to":"5"}}"#), "{text}");
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! Answers: the resource as the actors gave it, byte for byte, with its headers.
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LINK, LOCATION, VARY};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, LINK, LOCATION, VARY,
+};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use futures_util::Stream;
 
 use crate::actors::ask::{Answer, Listing};
+use crate::service::events::Events;
+use crate::store::error::Fault;
 
 use super::error::Problem;
 use super::media_type::{self, Content, Format};
@@ -60,6 +66,36 @@ impl<'a> Reply<'a> {
             response.insert_header((LINK, page::next_link(self.request, cursor, next)));
         }
         response.body(page::envelope(self.content.name(), listing))
+    }
+
+    /// 200 with a page of events.
+    pub fn events(self, events: &Events) -> HttpResponse {
+        let mut response = self.build(StatusCode::OK);
+        if let Some(next) = &events.listing.next {
+            response.insert_header((LINK, page::next_link(self.request, "after", next)));
+        }
+        response.body(page::envelope_of_events(self.content.name(), events))
+    }
+
+    /// Whether only the head is asked for, which a stream must not be begun for.
+    pub fn is_without_body(&self) -> bool {
+        self.request.method() == Method::HEAD
+    }
+
+    /// 200 with nothing.
+    pub fn empty(self) -> HttpResponse {
+        self.build(StatusCode::OK).finish()
+    }
+
+    /// 200 with what comes piece by piece. After a fault the connection breaks, and the client knows
+    /// that it has not all of it.
+    pub fn streamed(
+        self,
+        pieces: impl Stream<Item = Result<Bytes, Fault>> + 'static,
+    ) -> HttpResponse {
+        const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+        let mut response = self.build(StatusCode::OK);
+        response.insert_header((CACHE_CONTROL, NO_STORE)).streaming(pieces)
     }
 
     fn changed_with(self, status: StatusCode, answer: Answer) -> HttpResponse {

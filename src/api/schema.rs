@@ -312,6 +312,24 @@ pub struct Events {
     /// `after` of the next page; null when there is nothing more yet.
     #[schema(required, example = "1042")]
     next: Option<String>,
+    /// The log was looked through up to here: `after` of a request that goes on and misses nothing,
+    /// also when there are filters and nothing was found.
+    #[schema(required, example = "1042")]
+    position: String,
+    /// Null, or which positions after `after` are no longer kept: whoever was to hear of their events
+    /// must take a snapshot.
+    #[schema(required)]
+    gap: Option<Gap>,
+}
+
+/// Positions of the log, both included, whose events were forgotten.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct Gap {
+    #[schema(required, example = "1")]
+    from: String,
+    #[schema(required, example = "1041")]
+    to: String,
 }
 
 /// One change, as a CloudEvents 1.0 envelope.

@@ -31,6 +31,12 @@ pub fn to_json(resource: &impl Serialize) -> String {
     Box::<str>::from(to_raw(resource)).into()
 }
 
+/// JSON text without line breaks: metadata is kept as it was written, and may have some between its
+/// tokens; nowhere else does JSON.
+pub fn one_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
 /// A pool. `usage` is left out of events, which would say it of a moment long gone.
 #[derive(Serialize)]
 pub struct PoolResource<'a> {
@@ -140,14 +146,32 @@ pub struct LeaseResource<'a> {
     updated_at: Timestamp,
 }
 
+/// What the holder of a lease configures beside the address, which is its subnet's.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    prefix_length: Option<u8>,
+    gateway: Option<IpAddr>,
+}
+
+impl Network {
+    pub fn of(subnet: &Subnet) -> Self {
+        let layout = &subnet.layout;
+        Self { prefix_length: layout.span().prefix_length(), gateway: layout.gateway() }
+    }
+}
+
 impl<'a> LeaseResource<'a> {
     pub fn new(lease: &'a Lease, subnet: &Subnet) -> Self {
+        Self::within(lease, Network::of(subnet))
+    }
+
+    fn within(lease: &'a Lease, network: Network) -> Self {
         Self {
             id: lease.id,
             annotations: &lease.annotations,
             address: lease.address,
-            prefix_length: subnet.layout.span().prefix_length(),
-            gateway: subnet.layout.gateway(),
+            prefix_length: network.prefix_length,
+            gateway: network.gateway,
             subnet: lease.subnet,
             reservation: lease.id.reservation,
             created_at: lease.created_at,
@@ -178,6 +202,14 @@ impl<'a> ReservationResource<'a> {
         reservation: &'a Reservation,
         subnet_of: impl Fn(SubnetId) -> Option<&'a Subnet>,
     ) -> Self {
+        Self::within(reservation, |id| subnet_of(id).map(Network::of))
+    }
+
+    /// The same, for one who keeps less of the subnets.
+    pub fn within(
+        reservation: &'a Reservation,
+        network_of: impl Fn(SubnetId) -> Option<Network>,
+    ) -> Self {
         let leases = reservation.leases.iter();
         Self {
             id: reservation.id,
@@ -186,7 +218,7 @@ impl<'a> ReservationResource<'a> {
             annotations: &reservation.annotations,
             expires_at: reservation.expires_at,
             leases: leases
-                .filter_map(|lease| Some(LeaseResource::new(lease, subnet_of(lease.subnet)?)))
+                .filter_map(|lease| Some(LeaseResource::within(lease, network_of(lease.subnet)?)))
                 .collect(),
             created_at: reservation.created_at,
             updated_at: reservation.updated_at,

@@ -4,14 +4,17 @@
 //! Reservations and changes of pools and subnets are messages to the actors; other reads and
 //! changes go to the store and its writer.
 
-mod events;
+pub mod events;
 mod expiry;
 mod follower;
+mod following;
 mod hooked;
 mod leases;
 mod pools;
 mod reservations;
 mod reserve;
+mod snapshot;
+pub mod stream;
 mod subnets;
 mod thresholds;
 
@@ -41,12 +44,15 @@ use crate::store::error::Fault;
 use crate::store::wake::Wake;
 use crate::store::writer::{self, Writer};
 use crate::telemetry::Metrics;
+use following::Followers;
 
 /// The service. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Ipam {
     directory: Arc<Directory>,
     settings: Settings,
+    /// Who follows the log from outside.
+    followers: Followers,
     /// What runs beside the requests.
     background: Arc<Mutex<Vec<AbortHandle>>>,
 }
@@ -95,7 +101,12 @@ impl Ipam {
         let arbiters = Arbiters::start(settings.actor_threads);
         let shared = Shared { store, writer, clock, metrics, hooks, undecided: Arc::default() };
         let directory = Arc::new(Directory::new(shared, Box::new(arbiters)));
-        let ipam = Self { directory, settings, background: Arc::default() };
+        let ipam = Self {
+            directory,
+            settings,
+            followers: Followers::default(),
+            background: Arc::default(),
+        };
         let known = || Arc::downgrade(&ipam.directory);
         if let Some(position) = heard {
             ipam.run_beside(follower::follow(known(), position));
@@ -103,9 +114,11 @@ impl Ipam {
         ipam.run_beside(ipam.clone().finish_deletions(unfinished));
         ipam.run_beside(drop_idle(known()));
         let (settings, background) = (ipam.settings.clone(), Arc::clone(&ipam.background));
+        let followers = ipam.followers.clone();
         let (known, again) = (known(), move |directory| Self {
             directory,
             settings: settings.clone(),
+            followers: followers.clone(),
             background: Arc::clone(&background),
         });
         let (crossings, ipam_again) = (Arc::clone(&ipam.directory.crossings), again.clone());
@@ -121,8 +134,14 @@ impl Ipam {
         self.shared().writer.wake()
     }
 
+    /// Ends all who follow the log or wait for it, so that nobody has to wait for them.
+    pub fn end_following(&self) {
+        self.followers.end();
+    }
+
     /// Takes no more changes, waits for the last commit, and ends the actors: nothing is left running.
     pub async fn stop(&self) {
+        self.end_following();
         self.directory.following.stop();
         let background = std::mem::take(&mut *self.background());
         background.iter().for_each(AbortHandle::abort);

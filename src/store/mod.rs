@@ -9,6 +9,7 @@ pub mod query;
 
 pub mod batch;
 pub mod wake;
+pub mod whole;
 pub mod writer;
 
 pub mod mongo;
@@ -153,12 +154,23 @@ pub trait Store: Send + Sync + 'static {
     async fn leave_relay(&self, relay: &str) -> Result<(), Fault>;
     /// The position up to which everything is published by a relay, whoever has it.
     async fn relay_position(&self, relay: &str) -> Result<u64, Fault>;
-    /// Everything that lives, at one position of the log.
+    /// Everything that lives, at one position of the log, which shows every change that was answered
+    /// before this was called. It is read as it is taken, a few resources ahead; dropping it ends it.
+    ///
+    /// It ends with a fault when it is not taken within
+    /// [`SNAPSHOT_LASTS_MAX`](crate::limits::SNAPSHOT_LASTS_MAX): as long as it lasts, a store keeps
+    /// what was replaced since it began (SQLite in its write-ahead log, which grows by all that is
+    /// committed meanwhile; MongoDB in its history). Commits do not wait for it.
+    /// [`SNAPSHOTS_MAX`](crate::limits::SNAPSHOTS_MAX) are read at once; more wait for their turn.
     async fn snapshot(&self) -> Result<Snapshot, Fault>;
     /// Whether other instances may write to this store.
     fn is_shared(&self) -> bool;
-    /// The position of the last event of the log; 0 when it is empty.
+    /// The position of the last event of the log; 0 when it is empty. Whatever is read after it shows
+    /// the log up to there.
     async fn log_end(&self) -> Result<u64, Fault>;
+    /// The first position of the log that is kept; of an empty log, the one that comes first. What
+    /// was before it is forgotten.
+    async fn log_begin(&self) -> Result<u64, Fault>;
     /// What other instances committed after a position, in order, as much of it as is read at once.
     async fn news(&self, after: u64) -> Result<News, Fault>;
     /// The answer recorded for a request, unless it was recorded before `since`.

@@ -526,10 +526,37 @@ fn query_parameters() {
         ("/events?since=2026-01-31", invalid("since")),
         ("/events?until=2026-02-30T00:00:00Z", invalid("until")),
         ("/events?until=99999-01-01T00:00:00Z", invalid("until")),
+        ("/events?wait=", invalid("wait")),
+        ("/events?wait=61", invalid("wait")),
+        ("/events?wait=2m", invalid("wait")),
+        ("/events?wait=-1s", invalid("wait")),
+        ("/events?wait=soon", invalid("wait")),
+        ("/events?wait=1&wait=1", invalid("wait")),
         ("/events?tag=a", unknown("tag")),
         ("/events?cursor=1", unknown("cursor")),
     ] {
         check(&target.api.get(path), expected, path);
+    }
+    for (path, last, expected) in [
+        ("/events/stream?after=x", None, invalid("after")),
+        ("/events/stream?after=99999", None, invalid("after")),
+        ("/events/stream?kind=cat", None, invalid("kind")),
+        ("/events/stream?verb=create", None, invalid("verb")),
+        ("/events/stream?pool=nope", None, invalid("pool")),
+        ("/events/stream?subnet=nope", None, invalid("subnet")),
+        ("/events/stream?since=yesterday", None, invalid("since")),
+        ("/events/stream?until=yesterday", None, invalid("until")),
+        ("/events/stream?limit=1", None, unknown("limit")),
+        ("/events/stream?wait=1", None, unknown("wait")),
+        ("/events/stream", Some(""), invalid("Last-Event-ID")),
+        ("/events/stream", Some("x"), invalid("Last-Event-ID")),
+        ("/events/stream", Some("-1"), invalid("Last-Event-ID")),
+        ("/events/stream?after=0", Some("99999"), invalid("Last-Event-ID")),
+        ("/snapshot?pool=nope", None, unknown("pool")),
+    ] {
+        let call = target.api.call("GET", path);
+        let call = last.into_iter().fold(call, |call, id| call.header("Last-Event-ID", id));
+        check(&call.send(), expected, path);
     }
     // Where there is nothing to filter by, a parameter is a mistake, and a change is not made.
     for (method, path, _) in target.routes_with_body() {

@@ -5,6 +5,7 @@ mod bad_orders;
 mod carving;
 mod client;
 mod events;
+mod following;
 mod health;
 mod idempotency;
 mod leases;
@@ -17,6 +18,10 @@ mod pools;
 mod reservations;
 mod subnets;
 mod tour;
+
+#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../consumer/mod.rs"]
+mod consumer;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]

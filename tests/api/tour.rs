@@ -137,6 +137,13 @@ fn every_route_is_visited_in_both_media_types() {
         tour.visit("GET", path);
         tour.api.get(path).expect(status);
     }
+    for (path, of_type) in
+        [("/events/stream", "text/event-stream"), ("/snapshot", "application/x-ndjson")]
+    {
+        tour.visit("GET", path);
+        let head = tour.api.call("HEAD", path).send().expect(200);
+        assert_eq!(head.header("content-type"), of_type);
+    }
     let spare = tour.api.reserve(&subnet, 2)["leases"][1]["id"].clone();
     let spare = format!("/leases/{}", spare.as_str().unwrap());
     for path in [&spare, &reservation, &subnet, &pool] {

@@ -6,6 +6,7 @@ mod crash;
 mod disconnect;
 mod disk;
 mod faults;
+mod follow;
 mod forgetting;
 mod orders;
 mod patience;
@@ -14,6 +15,9 @@ mod spread;
 mod support;
 mod two;
 mod wrapped;
+
+#[path = "../consumer/mod.rs"]
+mod consumer;
 
 #[path = "../server/mod.rs"]
 mod server;
@@ -50,6 +54,8 @@ on_both! {
     burst::a_subnet_gives_exactly_what_it_has
     crash::nothing_acknowledged_is_lost_by_a_crash
     disconnect::a_vanished_client_leaves_the_whole_or_nothing_and_its_key_tells_which
+    follow::a_consumer_that_begins_in_a_burst_ends_equal
+    follow::a_stop_ends_streams_and_waits_at_once
     faults::the_invariants_hold_wherever_the_write_path_fails
     spread::one_of_many_rivals_gets_the_whole
     spread::a_burst_on_small_subnets_gets_every_address

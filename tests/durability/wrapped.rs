@@ -164,6 +164,10 @@ impl<P: WritePath> Store for Wrapped<P> {
         self.path.is_shared(self.inner.as_ref())
     }
 
+    async fn log_begin(&self) -> Result<u64, Fault> {
+        self.inner.log_begin().await
+    }
+
     async fn log_end(&self) -> Result<u64, Fault> {
         self.inner.log_end().await
     }

@@ -14,6 +14,7 @@ mod relays;
 mod released;
 mod reservations;
 mod script;
+mod snapshot;
 mod spaces;
 mod sqlite;
 mod subnets;
@@ -107,6 +108,13 @@ macro_rules! suite {
                 what_is_not_published_is_not_forgotten
                 a_page_of_events_ends_with_the_one_that_makes_its_bytes
                 the_writer_forgets_what_every_relay_has_published
+            }
+            snapshot {
+                an_empty_store_has_an_empty_snapshot
+                a_snapshot_is_of_the_moment_it_was_asked_for
+                a_snapshot_that_is_dropped_is_over
+                snapshots_during_changes_equal_the_log_up_to_their_position
+                the_log_begins_where_it_was_forgotten_to
             }
             answers {
                 an_answer_is_recorded_with_its_change

@@ -19,7 +19,7 @@ use super::documents::{binary, bson_binary, integer};
 use super::faults::ReadError;
 use super::fields::{Fields, Malformed, documents};
 use super::layout::{BY_KIND, BY_RESOURCE, BY_TIME, EVENTS, by_name};
-use super::reader::Readers;
+use super::reader::{Reader, Readers};
 
 /// Bytes of events in one document, unless a single one is larger.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -159,18 +159,31 @@ fn of_time() -> FindOptions {
     FindOptions::builder().sort(doc! { "at": 1, "_id": 1 }).hint(by_name(BY_TIME)).build()
 }
 
+/// The end of the log, as that reader sees it.
+pub async fn end(reader: &mut Reader) -> Result<LogEnd, ReadError> {
+    Ok(last(reader).await?.map_or(Ok(LogEnd::EMPTY), |batch| LogEnd::after(&batch))?)
+}
+
+/// What the last batch says of the end.
+async fn last(reader: &mut Reader) -> Result<Option<RawDocumentBuf>, ReadError> {
+    let last = FindOptions::builder().sort(doc! { "_id": -1 }).projection(end_fields()).build();
+    reader.first(EVENTS, doc! {}, last).await
+}
+
 /// The log, read.
 pub struct Log<'a>(pub &'a Readers);
 
 impl Log<'_> {
     pub async fn end(&self) -> Result<LogEnd, ReadError> {
-        Ok(self.last().await?.map_or(Ok(LogEnd::EMPTY), |batch| LogEnd::after(&batch))?)
+        end(&mut self.0.reader().await?).await
     }
 
-    /// What the last batch says of the end.
-    async fn last(&self) -> Result<Option<RawDocumentBuf>, ReadError> {
-        let last = FindOptions::builder().sort(doc! { "_id": -1 }).projection(end_fields()).build();
-        self.0.reader().await?.first(EVENTS, doc! {}, last).await
+    /// See [`crate::store::Store::log_begin`].
+    pub async fn begin(&self) -> Result<u64, ReadError> {
+        let first = FindOptions::builder().sort(doc! { "_id": 1 }).projection(doc! { "_id": 1 });
+        let first = self.0.reader().await?.first(EVENTS, doc! {}, first.build()).await?;
+        let begin = first.map_or(Ok(1), |batch| Fields(&batch).integer("_id"));
+        Ok(begin?)
     }
 
     /// Unwinds the batches that can hold what is asked for, and keeps what is.
@@ -322,7 +335,7 @@ impl Log<'_> {
         published: Option<u64>,
         limit: usize,
     ) -> Result<usize, ReadError> {
-        let Some(last) = self.last().await? else { return Ok(0) };
+        let Some(last) = last(&mut self.0.reader().await?).await? else { return Ok(0) };
         let older = doc! {
             "at": { "$lt": before.as_microsecond() },
             "_id": { "$lt": integer(Fields(&last).integer("_id")?) },

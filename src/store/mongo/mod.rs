@@ -17,6 +17,7 @@ mod read;
 mod reader;
 mod relays;
 mod released;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mongodb::bson::doc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::domain::event::LoggedEvent;
@@ -35,7 +36,9 @@ use crate::domain::lease::Lease;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
-use crate::limits::{STORE_PREPARE_WAIT_MAX, STORE_READ_WAIT_MAX, STORE_SCAN_WAIT_MAX};
+use crate::limits::{
+    SNAPSHOTS_MAX, STORE_PREPARE_WAIT_MAX, STORE_READ_WAIT_MAX, STORE_SCAN_WAIT_MAX,
+};
 
 use super::change::{Batch, Recorded, RequestKey};
 use super::error::{CommitError, Fault, Refusal};
@@ -55,6 +58,8 @@ struct MongoStore {
     readers: Readers,
     reservations: Gather<ReservationId, Reservation>,
     answers: Gather<String, Recorded>,
+    /// One for each snapshot that may be read.
+    snapshots: Arc<Semaphore>,
     /// None when the store is only read.
     writing: Option<Writing>,
 }
@@ -122,7 +127,8 @@ impl MongoStore {
         let reservations = move |ids| read::reservations_by_id(of_reservations.clone(), ids);
         let answers = move |keys| read::answers_by_key(of_answers.clone(), keys);
         let (reservations, answers) = (Gather::new(reservations), Gather::new(answers));
-        Self { readers, reservations, answers, writing }
+        let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
+        Self { readers, reservations, answers, snapshots, writing }
     }
 
     async fn read<T>(
@@ -284,9 +290,18 @@ impl Store for MongoStore {
     }
 
     async fn log_end(&self) -> Result<u64, Fault> {
-        let end = self
-            .read("looking for the end of the event log", async { Log(&self.readers).end().await });
+        let end = self.read("looking for the end of the event log", async {
+            let mut reader = self.readers.reader().await?;
+            let end = log::end(&mut reader).await?;
+            self.readers.seen(&reader);
+            Ok(end)
+        });
         Ok(end.await?.next_position - 1)
+    }
+
+    async fn log_begin(&self) -> Result<u64, Fault> {
+        let begin = async { Log(&self.readers).begin().await };
+        self.read("looking for the beginning of the event log", begin).await
     }
 
     async fn news(&self, after: u64) -> Result<News, Fault> {
@@ -327,7 +342,8 @@ impl Store for MongoStore {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
-        Err(Fault::new("reading a snapshot", "not built yet"))
+        let turn = snapshot::turn(&self.snapshots).await?;
+        self.read(snapshot::WHAT, snapshot::begin(&self.readers, turn)).await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Timestamp};
-use mongodb::options::{AggregateOptions, FindOptions};
+use mongodb::options::{AggregateOptions, DatabaseOptions, FindOptions, ReadConcern};
 use mongodb::{ClientSession, Collection, Database, SessionCursor};
 
 use super::faults::ReadError;
@@ -17,7 +17,8 @@ use super::faults::ReadError;
 #[derive(Clone)]
 pub struct Readers {
     pub db: Database,
-    /// When the last commit of this instance was made, by the server's logical clock.
+    /// When the last commit of this instance was made, or one that was seen of another, by the
+    /// servers' logical clock.
     committed_at: Arc<Mutex<Option<Timestamp>>>,
 }
 
@@ -28,8 +29,32 @@ impl Readers {
 
     /// Says that `session` has committed: what is read from now on shows it.
     pub fn committed(&self, session: &ClientSession) {
-        *self.committed_at.lock().unwrap_or_else(PoisonError::into_inner) =
-            session.operation_time();
+        self.shows(session.operation_time());
+    }
+
+    /// Says that what `reader` has seen is to be seen by every read from now on, also when another
+    /// server is the primary by then that does not know yet how much of it a majority has.
+    pub fn seen(&self, reader: &Reader) {
+        self.shows(reader.session.operation_time());
+    }
+
+    fn shows(&self, at: Option<Timestamp>) {
+        let mut committed_at = self.committed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *committed_at = at.max(*committed_at);
+    }
+
+    /// A reader to whom everything is as it was at one moment: that of the last read of `now`, and so
+    /// it shows the last commit of this instance.
+    pub async fn snapshot(&self, now: &Reader) -> Result<Reader, ReadError> {
+        let session = self.db.client().start_session().snapshot(true);
+        let session = match now.session.operation_time() {
+            Some(at) => session.snapshot_time(at),
+            None => session,
+        };
+        // In place of the concern that every other read has.
+        let concern = DatabaseOptions::builder().read_concern(ReadConcern::snapshot()).build();
+        let db = self.db.client().database_with_options(self.db.name(), concern);
+        Ok(Reader { db, session: session.await? })
     }
 
     pub async fn reader(&self) -> Result<Reader, ReadError> {

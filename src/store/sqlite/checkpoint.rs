@@ -34,6 +34,9 @@ struct Pages {
     logged: AtomicU32,
     /// Of these, folded by now.
     folded: AtomicU32,
+    /// A long read keeps the rest from being folded: it is tried again when so many are in the log.
+    /// Each attempt looks through all of the log that is not folded, so it is not made with every commit.
+    again_at: AtomicU32,
 }
 
 impl Checkpointer {
@@ -48,6 +51,7 @@ impl Checkpointer {
             if logged < counted.logged.swap(logged, Ordering::AcqRel) {
                 // The log has begun anew.
                 counted.folded.store(0, Ordering::Release);
+                counted.again_at.store(0, Ordering::Release);
             }
             Ok(())
         }));
@@ -62,11 +66,12 @@ impl Checkpointer {
     /// Called after each commit, on the writer's connection, when its verdicts are told.
     pub fn after_commit(&self, writer: &Connection) {
         let logged = self.pages.logged.load(Ordering::Acquire);
-        if logged < FOLD_AT {
+        let again_at = self.pages.again_at.load(Ordering::Acquire);
+        if logged < FOLD_AT.max(again_at) {
             return;
         }
         let left = logged.saturating_sub(self.pages.folded.load(Ordering::Acquire));
-        if left <= FEW || logged >= FOLD_AT_LAST {
+        if left <= FEW || logged >= FOLD_AT_LAST && again_at == 0 {
             fold(writer, &self.pages);
         } else if let Some(wake) = &self.wake
             && let Err(TrySendError::Disconnected(())) = wake.try_send(())
@@ -95,11 +100,18 @@ fn fold_when_woken(folder: &Connection, woken: &Receiver<()>, pages: &Pages) {
 
 /// Copies what is in the log, as far as no reader needs what it would cover, and waits for nobody.
 fn fold(conn: &Connection, pages: &Pages) {
-    let folded = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2));
-    match folded.map(u32::try_from) {
-        Ok(Ok(folded)) => pages.folded.store(folded, Ordering::Release),
+    let folded = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    match folded.map(|(logged, folded)| (u32::try_from(logged), u32::try_from(folded))) {
+        Ok((Ok(logged), Ok(folded))) => {
+            let is_held = folded + FEW < logged;
+            let again_at = if is_held { logged + FOLD_AT } else { 0 };
+            pages.again_at.store(again_at, Ordering::Release);
+            pages.folded.store(folded, Ordering::Release);
+        }
         // The other one is at it.
-        Ok(Err(_)) => {}
+        Ok(_) => {}
         Err(error) => {
             tracing::warn!(%error, "the write-ahead log cannot be folded into the database yet");
         }

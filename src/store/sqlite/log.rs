@@ -31,6 +31,12 @@ impl LogEnd {
     }
 }
 
+/// See [`crate::store::Store::log_begin`].
+pub fn begin(conn: &Connection) -> Result<u64> {
+    conn.prepare_cached("SELECT ifnull(min(position), 1) FROM events")?
+        .query_row([], |row| row.get(0))
+}
+
 pub fn events(conn: &Connection, query: &EventQuery) -> Result<Page<LoggedEvent>> {
     let rare = query.kind.is_some_and(|kind| kind != Kind::Reservation);
     // The condition of the index of rare kinds is repeated to have it used.

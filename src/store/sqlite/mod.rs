@@ -17,6 +17,7 @@ mod relays;
 mod rows;
 mod schema;
 mod select;
+mod snapshot;
 mod threads;
 mod write;
 
@@ -37,7 +38,7 @@ use crate::domain::lease::Lease;
 use crate::domain::pool::Pool;
 use crate::domain::reservation::Reservation;
 use crate::domain::subnet::Subnet;
-use crate::limits::{READ_QUEUE_MAX, READER_THREADS};
+use crate::limits::{READ_QUEUE_MAX, READER_THREADS, SNAPSHOTS_MAX};
 
 use super::change::{Batch, Recorded, RequestKey};
 use super::error::{CommitError, Fault, Refusal};
@@ -46,6 +47,7 @@ use super::{Snapshot, Store};
 use checkpoint::Checkpointer;
 use log::LogEnd;
 use rows::Time;
+use snapshot::Snapshots;
 use threads::{NoAnswer, Threads};
 use write::Writer;
 
@@ -56,6 +58,7 @@ const LOCK: &str = "ipam.lock";
 pub struct SqliteStore {
     // Dropped in this order: the last connection to close is the writer's, which then folds the
     // write-ahead log into the database; only then may another process come.
+    snapshots: Snapshots,
     readers: Threads<Connection>,
     writer: Threads<Writer>,
     _lock: File,
@@ -96,11 +99,14 @@ impl SqliteStore {
         let writer = open_writer(&file)?;
         sync_names(dir, made).map_err(directory)?;
         let database = |source| OpenError::Database { file: file.clone(), source };
-        let readers = (0..READER_THREADS)
-            .map(|_| open_reader(&file))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(database)?;
+        let connections = |count, cache_kib| {
+            let opened = (0..count).map(|_| open_reader(&file, cache_kib));
+            opened.collect::<Result<Vec<_>, _>>().map_err(database)
+        };
+        let readers = connections(READER_THREADS, 16 * 1024)?;
+        let of_snapshots = connections(SNAPSHOTS_MAX, 2 * 1024)?;
         Ok(Self {
+            snapshots: Snapshots::start(of_snapshots).map_err(directory)?,
             // The writer is asked for one batch at a time.
             writer: Threads::start("store-writer", 1, [writer]).map_err(directory)?,
             readers: Threads::start("store-reader", READ_QUEUE_MAX, readers).map_err(directory)?,
@@ -192,10 +198,10 @@ fn open_writer(file: &Path) -> Result<Writer, OpenError> {
     Writer::new(conn, checkpointer).map_err(database)
 }
 
-fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+fn open_reader(file: &Path, cache_kib: i64) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(file, flags)?;
-    configure(&conn, 16 * 1024)?;
+    configure(&conn, cache_kib)?;
     Ok(conn)
 }
 
@@ -352,6 +358,10 @@ impl Store for SqliteStore {
         Ok(end.next_position - 1)
     }
 
+    async fn log_begin(&self) -> Result<u64, Fault> {
+        self.read("looking for the beginning of the event log", log::begin).await
+    }
+
     /// There are no others.
     async fn news(&self, after: u64) -> Result<News, Fault> {
         Ok(News { events: Vec::new(), position: after, more: false })
@@ -388,7 +398,7 @@ impl Store for SqliteStore {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
-        Err(Fault::new("reading a snapshot", "not built yet"))
+        self.snapshots.begin().await
     }
 
     async fn unfinished_deletions(&self) -> Result<(Vec<Pool>, Vec<Subnet>), Fault> {

@@ -98,7 +98,8 @@ fn with_their_leases(conn: &Connection, page: Page<Reservation>) -> Result<Page<
     Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
 }
 
-fn with_leases(conn: &Connection, reservation: Reservation) -> Result<Reservation> {
+/// The same with its leases.
+pub fn with_leases(conn: &Connection, reservation: Reservation) -> Result<Reservation> {
     let sql = format!("SELECT {LEASE} FROM leases AS item WHERE reservation = ? ORDER BY ordinal");
     Ok(Reservation { leases: all(conn, &sql, [reservation.id], rows::lease)?, ..reservation })
 }

@@ -82,6 +82,24 @@ impl<'values> Select<'values> {
         self.values.push(Box::new(value));
     }
 
+    /// Every row in order, one after the other, until `each` says to stop.
+    pub fn each<Stop>(
+        mut self,
+        conn: &Connection,
+        mut each: impl FnMut(&Row<'_>) -> Result<std::result::Result<(), Stop>>,
+    ) -> Result<std::result::Result<(), Stop>> {
+        self.sql.push_str(" ORDER BY ");
+        self.sql.push_str(self.order);
+        let mut select = conn.prepare_cached(&self.sql)?;
+        let mut rows = select.query(params_from_iter(self.values))?;
+        while let Some(row) = rows.next()? {
+            if let stopped @ Err(_) = each(row)? {
+                return Ok(stopped);
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// The first `limit` rows, and whether there are more.
     pub fn page<T>(
         self,
