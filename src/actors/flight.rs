@@ -138,8 +138,6 @@ impl Granted {
             Ok(reservations) => granted.commit(&shared, now, reservations),
             Err(failure) => granted.give_up(Err(failure)),
         }
-        // Those who wait for a place come after this one is done.
-        drop(petition);
     }
 
     fn commit(mut self, shared: &Shared, now: Timestamp, reservations: Vec<Reservation>) {

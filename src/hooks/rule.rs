@@ -201,7 +201,8 @@ pub mod tests {
             checked(vec![rule]).unwrap_err().to_string()
         };
         let long = |max: usize| "x".repeat(max + 1);
-        let cases: [(&dyn Fn(&mut Rule), &str); 13] = [
+        type Spoil<'a> = &'a dyn Fn(&mut Rule);
+        let cases: [(Spoil<'_>, &str); 13] = [
             (&|rule| rule.name.clear(), "hook 1: name: has 1 to"),
             (&|rule| rule.name = long(HOOK_NAME_BYTES_MAX), "name: has 1 to"),
             (&|rule| rule.name = "a b".into(), "hook a b: name: has 1 to"),

@@ -77,6 +77,29 @@ fn each_crossing_of_a_level_is_told_once() {
 }
 
 #[test]
+fn a_crash_before_the_mark_loses_nothing() {
+    let api = Api::start();
+    let pool = api.new_pool();
+    let body = json!({ "cidr": "10.0.0.0/29", "depleted_at_percent": 50 });
+    let subnet = api.post(&format!("{pool}/subnets"), &body).expect(201).location().to_owned();
+    let held = reserve(&api, &subnet, 3);
+    // The mark waits a moment, and the crash does not.
+    let api = api.restarted();
+    assert_eq!(types(&marked(&api, &subnet, true)), ["created", "depleted"]);
+    api.delete(&held).expect(204);
+    let api = api.restarted();
+    // Nobody reads it: a reservation loads its actor.
+    let one = reserve(&api, &subnet, 1);
+    api.delete(&one).expect(204);
+    let told = eventually("the mark of a level", || {
+        let told = told(&api, &subnet);
+        (told.len() == 3).then_some(told)
+    });
+    assert_eq!(types(&told), ["created", "depleted", "replenished"]);
+    api.finish();
+}
+
+#[test]
 fn what_comes_and_goes_at_once_is_not_told() {
     let api = Api::start();
     let pool = api.new_pool();

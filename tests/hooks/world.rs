@@ -182,7 +182,7 @@ impl World {
         std::mem::take(&mut self.bus.questions.lock().unwrap())
     }
 
-    /// Waits until so many questions were asked, and no more.
+    /// Waits until so many questions were asked since the last that were looked at.
     pub async fn asked(&self, count: usize) {
         while self.bus.questions.lock().unwrap().len() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -188,6 +188,30 @@ async fn a_file_of_version_1_is_read_with_the_defaults_of_what_it_did_not_know()
     assert_eq!(version, 3);
 }
 
+#[tokio::test]
+async fn a_file_of_version_2_is_read_with_the_defaults_of_what_it_did_not_know() {
+    let (dir, mut bed) = laden().await;
+    let before = bed.contents().await;
+    bed.reopen().await;
+    let file = Connection::open(dir.path().join("ipam.db")).unwrap();
+    file.execute_batch(
+        "ALTER TABLE pools DROP COLUMN depleted_at;
+         ALTER TABLE subnets DROP COLUMN depleted_at;
+         ALTER TABLE subnets DROP COLUMN depleted;
+         PRAGMA user_version = 2;",
+    )
+    .unwrap();
+    drop(file);
+    bed.reopen().await;
+    assert_eq!(bed.contents().await, before);
+    assert_eq!(check(bed.store()).await.unwrap(), []);
+    let subnet = before.subnets[0].marked(true, now());
+    bed.done(update_subnet(&subnet, None)).await;
+    bed.reopen().await;
+    assert!(bed.contents().await.subnets[0].depleted);
+    assert_eq!(check(bed.store()).await.unwrap(), []);
+}
+
 /// As a crash leaves them: the write-ahead log was not folded in.
 #[tokio::test]
 async fn the_files_of_a_running_store_hold_what_was_answered() {
