@@ -178,34 +178,20 @@ impl fmt::Display for StoreAt {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {cause}", .path.display())]
-    Unreadable {
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    Unreadable { path: PathBuf, cause: std::io::Error },
     #[error("{} is not a configuration: {why}", .path.display())]
-    Malformed {
-        path: PathBuf,
-        why: String,
-    },
+    Malformed { path: PathBuf, why: String },
     #[error("{key} is not given")]
-    Missing {
-        key: &'static str,
-    },
+    Missing { key: &'static str },
     #[error("{key} needs {needed}")]
-    Needs {
-        key: &'static str,
-        needed: &'static str,
-    },
+    Needs { key: &'static str, needed: &'static str },
     #[error("{key} is {given}, not within {bounds}")]
-    OutOfBounds {
-        key: &'static str,
-        given: String,
-        bounds: String,
-    },
+    OutOfBounds { key: &'static str, given: String, bounds: String },
     #[error(transparent)]
     Mongo(#[from] MongoError),
     #[error(transparent)]
     Bus(#[from] BusError),
+    #[error(transparent)]
     Hook(#[from] BadRule),
     #[error("log: {0}")]
     Log(#[from] FilterError),

@@ -17,6 +17,7 @@ use crate::domain::reservation::Reservation;
 use crate::domain::resource::{Context, ReservationResource, to_json, to_raw};
 use crate::domain::strategy::Strategy;
 use crate::domain::subnet::{NewSubnet, Span, Subnet, SubnetSettings};
+use crate::domain::threshold::Level;
 
 use super::rule::{Operation, Rule};
 
@@ -111,6 +112,7 @@ pub struct ProposedSubnet<'a> {
     quarantine_seconds: u32,
     quarantine_override: bool,
     allocatable: bool,
+    depleted_at_percent: Option<u8>,
 }
 
 /// Where it lies, or would be carved.
@@ -159,8 +161,13 @@ impl<'a> ProposedSubnet<'a> {
         (annotations, settings, deletion_protection): (&'a Annotations, SubnetSettings, bool),
     ) -> Self {
         // All of them: what is not told of here does not compile.
-        let SubnetSettings { strategy, quarantine_seconds, quarantine_override, allocatable } =
-            settings;
+        let SubnetSettings {
+            strategy,
+            quarantine_seconds,
+            quarantine_override,
+            allocatable,
+            depleted_at,
+        } = settings;
         Self {
             pool,
             annotations,
@@ -170,6 +177,7 @@ impl<'a> ProposedSubnet<'a> {
             quarantine_seconds,
             quarantine_override,
             allocatable,
+            depleted_at_percent: depleted_at.map(Level::percent),
         }
     }
 }
