@@ -11,7 +11,7 @@ use crate::bus::BusKind;
 use crate::domain::id::PoolId;
 use crate::hooks::rule::{BadRule, OnSilence, Operation, Rule};
 
-use super::Period;
+use super::period::Period;
 
 /// A hook as it is written; see [`checked`](crate::hooks::rule::checked) for what it may say.
 #[derive(Clone, Debug, PartialEq, Eq)]
