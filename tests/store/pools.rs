@@ -1,6 +1,7 @@
 use ipam::domain::id::PoolId;
 use ipam::domain::pool::{Pool, PoolSettings};
 use ipam::domain::strategy::Strategy;
+use ipam::domain::threshold::Level;
 use ipam::store::error::Refusal;
 
 use crate::support::{
@@ -27,6 +28,7 @@ pub async fn settings_of_a_pool_change(bed: &mut Bed) {
             strategy: Some(*strategy),
             supernets: supernets[..revision % 4].to_vec(),
             address_space: Some(format!("lab é {revision}")),
+            depleted_at: Level::new(revision as u64).ok(),
         };
         if revision == 1 {
             written.settings = settings;

@@ -1,6 +1,7 @@
 use ipam::domain::id::SubnetId;
 use ipam::domain::strategy::Strategy;
 use ipam::domain::subnet::{Span, Subnet, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::store::error::Refusal;
 
 use crate::support::{
@@ -71,6 +72,7 @@ pub async fn settings_of_a_subnet_change(bed: &mut Bed) {
         quarantine_seconds: u32::MAX,
         quarantine_override: true,
         allocatable: false,
+        depleted_at: Level::new(100).ok(),
     };
     written.settings = quarantined;
     bed.done(create_subnet(&written, 0)).await;
@@ -83,7 +85,8 @@ pub async fn settings_of_a_subnet_change(bed: &mut Bed) {
         assert_eq!(bed.store().subnet(written.id).await.unwrap().as_ref(), Some(&written));
         let before = written.clone();
         let layout_revision = written.layout_revision + 1;
-        written = Subnet { settings, layout_revision, ..renamed_subnet(&written, "") };
+        let depleted = !written.depleted;
+        written = Subnet { settings, layout_revision, depleted, ..renamed_subnet(&written, "") };
         bed.done(update_subnet(&written, None)).await;
         // What was chosen under other settings is decided anew.
         let late = reserve(&reservation(&before, &["10.0.0.1"]), &[&before]);

@@ -298,8 +298,7 @@ impl Fields<'_> {
 
     fn level(self) -> Result<Option<Level>, Malformed> {
         let percent = self.optional_integer("depleted_at_percent")?;
-        let level = percent.map(|percent| Level::new(u64::try_from(percent).unwrap_or_default()));
-        level.transpose().map_err(|error| malformed("depleted_at_percent", error))
+        percent.map(Level::new).transpose().map_err(|error| malformed("depleted_at_percent", error))
     }
 
     fn state(self) -> Result<State, Malformed> {
