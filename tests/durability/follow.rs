@@ -202,7 +202,7 @@ async fn what_was_forgotten_is_not_passed_over_in_silence() {
         assert!(store.commit(Arc::new(batch)).await.unwrap()[0].is_ok());
     }
     let recent = old + SignedDuration::from_hours(1);
-    assert_eq!(store.forget_events(recent, 100).await.unwrap(), 3);
+    assert_eq!(store.forget_events(recent, None, 100).await.unwrap(), 3);
     drop(store);
     let data: Data = dir.path().into();
     let server = Server::start(&data);

@@ -109,7 +109,7 @@ fn every_operation_is_asked_about_and_may_be_refused() {
 fn a_carved_subnet_is_proposed_by_its_size() {
     with_hooks(&[hook("h", &[Operation::SubnetCreate], OnSilence::Refuse)], async |world| {
         let supernets = vec!["10.8.0.0/16".parse().unwrap()];
-        let settings = PoolSettings::new(None, supernets, None).unwrap();
+        let settings = PoolSettings::new(None, supernets, None, None).unwrap();
         let new = NewPool { settings, ..NewPool::default() };
         let pool = id(&world.ipam.create_pool(new, Ask::default()).await.unwrap());
         let request = CarveRequest {

@@ -113,6 +113,7 @@ pub fn with_hooks(rules: &[Rule], test: impl AsyncFnOnce(&World)) {
             audit_retention: hour,
             commit_timeout: Duration::from_secs(30),
             actor_threads: 1,
+            relays: Vec::new(),
         };
         let started = Ipam::start(
             Arc::clone(&store),
@@ -211,8 +212,9 @@ impl World {
     }
 
     pub async fn last_event(&self) -> Value {
-        let all = self.ipam.events(EventQuery { limit: 1000, ..Default::default() }).await;
-        serde_json::from_str(all.unwrap().items.last().unwrap()).unwrap()
+        let query = EventQuery { limit: 1000, ..Default::default() };
+        let all = self.ipam.events(None, query, Duration::ZERO).await.unwrap();
+        serde_json::from_str(all.listing.items.last().unwrap()).unwrap()
     }
 
     /// How often a hook was asked with that outcome.

@@ -1,0 +1,98 @@
+//! `kill -9` at random moments of a mixed load: of the service, of nats-server, of RabbitMQ. What
+//! consumers hear is all there is.
+
+use crate::bus_servers::{Nats, RabbitMq};
+use crate::heard::{Heard, Queue};
+use crate::siege::Siege;
+use crate::support::{Data, assert_clean};
+use crate::world::{agrees, all_published, start};
+
+const ROUNDS: usize = 10;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Ipam,
+    Nats,
+    RabbitMq,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_lost_when_the_service_is_killed() {
+    siege(Victim::Ipam).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_lost_when_nats_is_killed() {
+    siege(Victim::Nats).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_lost_when_rabbitmq_is_killed() {
+    siege(Victim::RabbitMq).await;
+}
+
+async fn siege(victim: Victim) {
+    // The one that is killed, or both when it is the service.
+    let mut nats = match victim {
+        Victim::RabbitMq => None,
+        _ => Some(Nats::start().await),
+    };
+    let mut rabbitmq = match victim {
+        Victim::Nats => None,
+        _ => Some(RabbitMq::start().await),
+    };
+    let queue = match &rabbitmq {
+        Some(rabbitmq) => Some(Queue::bind(rabbitmq).await),
+        None => None,
+    };
+    let root = tempfile::tempdir().unwrap();
+    let data = Data::Embedded(root.path().to_owned());
+    let mut server = start(&data, nats.as_ref(), rabbitmq.as_ref());
+    let mut siege = Siege::begin(&server).await;
+    for _ in 0..ROUNDS {
+        let address = server.address;
+        let happens = async |dice: &mut crate::siege::Dice, progress: &crate::siege::Progress| {
+            progress.more(100).await;
+            dice.some_moment().await;
+            match (victim, &mut nats, &mut rabbitmq) {
+                (Victim::Ipam, ..) => {}
+                (Victim::Nats, Some(nats), _) => {
+                    nats.kill();
+                    progress.more(100).await;
+                    nats.restart().await;
+                    progress.more(50).await;
+                }
+                (Victim::RabbitMq, _, Some(rabbitmq)) => {
+                    rabbitmq.kill();
+                    progress.more(100).await;
+                    rabbitmq.restart().await;
+                    progress.more(50).await;
+                }
+                _ => unreachable!("the victim was started"),
+            }
+        };
+        if victim == Victim::Ipam {
+            siege
+                .round(address, async |dice, progress| {
+                    progress.more(100).await;
+                    dice.some_moment().await;
+                    server.kill();
+                })
+                .await;
+            server = start(&data, nats.as_ref(), rabbitmq.as_ref());
+        } else {
+            siege.round(address, happens).await;
+        }
+        siege.verify(&server).await;
+    }
+    all_published(&server).await;
+    if let Some(nats) = &nats {
+        agrees(&server, &Heard::on_nats(nats).await).await;
+    }
+    if let (Some(queue), Some(rabbitmq)) = (&queue, &rabbitmq) {
+        agrees(&server, &queue.heard(rabbitmq).await).await;
+    }
+    siege.end(&server).await;
+    server.stop();
+    assert_clean(&data);
+}
