@@ -101,7 +101,7 @@ fn bench(server: &Server, requests: u64) -> f64 {
     report["operations"][0]["per_second"].as_f64().expect("a rate")
 }
 
-/// Stored events that are not published yet.
+/// Of the relay of a service: stored events that are not published yet.
 fn lag(server: &Server) -> u64 {
     let answer = server.ready().expect("the server answers");
     let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");

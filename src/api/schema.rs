@@ -406,6 +406,9 @@ pub struct Relay {
     bus: String,
     #[schema(required, inline)]
     state: RelayState,
+    /// Everything in the event log up to here is published.
+    #[schema(required, example = "123")]
+    position: String,
     /// Stored events that are not published yet.
     #[schema(required, example = 0)]
     lag_events: u64,

@@ -10,7 +10,7 @@ use crate::limits::RELAY_LAG_EVERY;
 use crate::store::Store;
 use crate::store::error::Fault;
 use crate::store::query::EventQuery;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Lag, Metrics};
 
 use super::cursor::Position;
 
@@ -24,7 +24,7 @@ pub async fn watch(
 ) {
     loop {
         match lag(store.as_ref(), relay, &published, &clock).await {
-            Ok((events, seconds)) => metrics.relays().lag(relay, events, seconds),
+            Ok(lag) => metrics.relays().lag(relay, lag),
             Err(fault) => {
                 tracing::debug!(relay.bus = relay, error = %fault, "how far behind it is cannot be read");
             }
@@ -40,14 +40,17 @@ async fn lag(
     relay: &str,
     published: &Position,
     clock: &Clock,
-) -> Result<(u64, f64), Fault> {
+) -> Result<Lag, Fault> {
     // Here more may be published than is noted, and elsewhere more than is known here.
     let noted = store.relay_position(relay).await?;
     let after = noted.max(published.load(Ordering::Acquire));
     let first = EventQuery { after, limit: 1, ..EventQuery::default() };
     let page = store.events(first).await?;
-    let Some(oldest) = page.items.first() else { return Ok((0, 0.0)) };
+    let Some(oldest) = page.items.first() else {
+        return Ok(Lag { position: after, ..Lag::default() });
+    };
     let end = store.log_end().await?;
     let age = clock.now().duration_since(oldest.at).as_secs_f64();
-    Ok(((end + 1).saturating_sub(oldest.position), age.max(0.0)))
+    let events = (end + 1).saturating_sub(oldest.position);
+    Ok(Lag { position: after, events, seconds: age.max(0.0) })
 }

@@ -6,4 +6,4 @@ mod relays;
 
 pub use logs::{Filter, FilterError, init_logs};
 pub use metrics::Metrics;
-pub use relays::{RelayState, RelayStatus, Relays};
+pub use relays::{Lag, RelayState, RelayStatus, Relays};

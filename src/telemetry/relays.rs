@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What a relay is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +29,9 @@ pub enum RelayState {
 pub struct RelayStatus {
     pub bus: &'static str,
     pub state: RelayState,
+    /// Everything in the log up to here is published.
+    #[serde(serialize_with = "as_text")]
+    pub position: u64,
     /// Stored events that are not published yet.
     pub lag_events: u64,
     /// The age of the oldest of them; 0 when there is none.
@@ -36,6 +39,14 @@ pub struct RelayStatus {
     /// Why it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How far behind a relay is: see [`RelayStatus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lag {
+    pub position: u64,
+    pub events: u64,
+    pub seconds: f64,
 }
 
 /// Of all relays that run here.
@@ -59,7 +70,7 @@ impl Relays {
         let labels = BusLabels { bus };
         // So that each is there before there is anything to count.
         drop((self.published.get_or_create(&labels), self.failures.get_or_create(&labels)));
-        self.lag(bus, 0, 0.0);
+        self.lag(bus, Lag::default());
     }
 
     /// A relay is in this state, which is [`RelayState::Failing`] when there is an error.
@@ -72,11 +83,11 @@ impl Relays {
         }
     }
 
-    /// So many stored events are not published, the oldest of which is so old.
-    pub fn lag(&self, bus: &'static str, events: u64, seconds: f64) {
+    /// A relay is so far behind.
+    pub fn lag(&self, bus: &'static str, Lag { position, events, seconds }: Lag) {
         let mut statuses = self.statuses();
         let status = of(&mut statuses, bus);
-        (status.lag_events, status.lag_seconds) = (events, seconds);
+        (status.position, status.lag_events, status.lag_seconds) = (position, events, seconds);
         let labels = BusLabels { bus };
         self.lag_events.get_or_create(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
         self.lag_seconds.get_or_create(&labels).set(seconds);
@@ -127,6 +138,13 @@ fn of<'a>(
     bus: &'static str,
 ) -> &'a mut RelayStatus {
     let state = RelayState::Standby;
-    let unheard_of = || RelayStatus { bus, state, lag_events: 0, lag_seconds: 0.0, error: None };
+    let unheard_of =
+        || RelayStatus { bus, state, position: 0, lag_events: 0, lag_seconds: 0.0, error: None };
     statuses.entry(bus).or_insert_with(unheard_of)
+}
+
+/// As positions are written everywhere.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn as_text<S: Serializer>(position: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(position)
 }

@@ -18,6 +18,7 @@ mod bus_servers;
 #[path = "../durability/support.rs"]
 mod support;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../consumer/mod.rs"]
 mod consumer;
 
@@ -25,6 +26,7 @@ mod consumer;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]
 mod server;
 

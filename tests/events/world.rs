@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bus_servers::{Nats, RabbitMq};
-use crate::consumer::World;
+use crate::consumer::{World, position};
 use crate::heard::Heard;
 use crate::server::IPAM;
 use crate::support::{Data, Server};
@@ -41,13 +41,14 @@ pub fn relays(server: &Server) -> Vec<Value> {
     body["relays"].as_array().cloned().unwrap_or_default()
 }
 
-/// Waits until everything is published.
+/// Waits until everything is published that is in the log now.
 pub async fn all_published(server: &Server) {
+    let end = snapshot(server).await.position;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let relays = relays(server);
         assert!(!relays.is_empty(), "there is a relay");
-        if relays.iter().all(|relay| relay["lag_events"] == 0) {
+        if relays.iter().all(|relay| position(relay) >= end) {
             return;
         }
         assert!(Instant::now() < deadline, "it is not published: {relays:?}");

@@ -115,6 +115,7 @@ impl World {
         let settings = Settings {
             publish_wait_max: Duration::from_millis(300),
             stop_wait_max: Duration::from_secs(1),
+            ..Settings::default()
         };
         Relay::start(
             Arc::clone(&self.store),

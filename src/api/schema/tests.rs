@@ -124,7 +124,7 @@ fn answers_have_the_documented_members() {
     check::<super::Event>(&EventResource::new(&logged));
     let error = Some("it does not answer".to_owned());
     let (bus, state) = ("nats", RelayState::Failing);
-    let relay = RelayStatus { bus, state, lag_events: 1, lag_seconds: 0.5, error };
+    let relay = RelayStatus { bus, state, position: 7, lag_events: 1, lag_seconds: 0.5, error };
     let ready = Ready { status: "ok", relays: vec![relay] };
     check::<super::Ready>(&ready);
 }
