@@ -253,7 +253,7 @@ mod tests {
         let common = json!({
             "pool": pool.to_string(), "name": "", "tags": ["t"], "metadata": null,
             "deletion_protection": true, "strategy": null, "quarantine_seconds": 0,
-            "quarantine_override": false, "allocatable": true,
+            "quarantine_override": false, "allocatable": true, "depleted_at_percent": null,
         });
         let with = |place: Value| {
             let mut all = common.as_object().unwrap().clone();

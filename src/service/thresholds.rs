@@ -57,6 +57,10 @@ impl Ipam {
 
     async fn mark_crossing(&self, id: SubnetId) -> Result<(), Failure> {
         let marked = async {
+            // Of what others took or gave back a moment ago the count here may not tell yet.
+            if self.shared().store.is_shared() && !self.directory.following.catch_up().await {
+                return Err(Failure::Contended);
+            }
             let (pool, member) = self.directory.member(id).await?;
             // What passes the level from now on is noticed again.
             member.look();

@@ -12,9 +12,11 @@ use ipam::actors::ask::{Answer, Ask, Condition};
 use ipam::actors::failure::Failure;
 use ipam::clock::Clock;
 use ipam::domain::annotations::{Annotations, AnnotationsPatch};
+use ipam::domain::event::Verb;
 use ipam::domain::id::{EventId, PoolId, ReservationId, SubnetId};
 use ipam::domain::pool::{NewPool, PoolPatch};
 use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetPatch, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
@@ -228,6 +230,53 @@ async fn client(world: &World, subnets: &[SubnetId], taken: &Mutex<Vec<Reservati
             Err(failure) => panic!("the client notices: {failure:?}"),
         }
     }
+}
+
+/// What was told of the level of a subnet, when both say that it is `depleted` or is not.
+async fn told_of_level(world: &World, subnet: SubnetId, depleted: bool) -> Vec<Verb> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut agreed = true;
+        for ipam in &world.instances {
+            agreed &= json(&ipam.subnet(subnet).await.unwrap())["depleted"] == depleted;
+        }
+        if agreed {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is not said that it is depleted: {depleted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let resource = Some(subnet.to_string());
+    let query = EventQuery { resource, limit: 1000, ..EventQuery::default() };
+    let events = world.store.events(query).await.unwrap().items;
+    events.iter().skip(1).map(|logged| logged.event.verb).collect()
+}
+
+#[test]
+fn a_level_that_both_see_passed_is_told_once() {
+    in_system(async |world| {
+        let mut new = new_subnet("10.0.0.0/28");
+        new.settings.depleted_at = Level::new(50).ok();
+        let subnet = world.instances[0].create_subnet(world.pool, new, Ask::default()).await;
+        let subnet: SubnetId = id(&subnet.unwrap());
+        let mut expected = Vec::new();
+        for _ in 0..4 {
+            // Neither took half, and both know of all.
+            let taken = (0..8).map(|n| world.reserve(n % 2, Scope::Subnet(subnet), 1));
+            let taken: Vec<ReservationId> =
+                join_all(taken).await.into_iter().map(Result::unwrap).collect();
+            expected.push(Verb::Depleted);
+            assert_eq!(told_of_level(&world, subnet, true).await, expected);
+            let released = taken.into_iter().zip([1, 0].into_iter().cycle());
+            let released = released.map(|(id, instance)| {
+                world.instances[instance].delete_reservation(id, Ask::default())
+            });
+            join_all(released).await.into_iter().for_each(Result::unwrap);
+            expected.push(Verb::Replenished);
+            assert_eq!(told_of_level(&world, subnet, false).await, expected);
+        }
+        world.agree().await;
+    });
 }
 
 #[test]

