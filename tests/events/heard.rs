@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -132,19 +132,24 @@ impl Queue {
     /// Everything that is in it.
     pub async fn heard(&self, rabbitmq: &RabbitMq) -> Heard {
         let channel = channel(rabbitmq).await;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let name = self.name.as_str();
+        let queue = channel.queue_declare(name.into(), passive, FieldTable::default()).await;
+        let count = queue.expect("a queue").message_count() as usize;
+        let unacknowledged = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            channel.basic_consume(name.into(), "".into(), unacknowledged, FieldTable::default());
+        let mut messages = consumer.await.expect("it can be consumed").take(count);
         let mut heard = Heard::default();
-        loop {
-            let got =
-                channel.basic_get(self.name.as_str().into(), BasicGetOptions::default()).await;
-            let Some(message) = got.expect("a queue") else { return heard };
+        while let Some(message) = messages.next().await {
+            let message = message.expect("a message");
             let event: Value = serde_json::from_slice(&message.data).expect("an event");
             let id = message.properties.message_id().as_ref().expect("an id");
             assert_eq!(id.as_str(), event["id"]);
             assert_eq!(*message.properties.delivery_mode(), Some(2), "it is persistent");
-            let subject = message.routing_key.as_str().to_owned();
-            heard.hear(&subject, event);
-            message.ack(BasicAckOptions::default()).await.expect("it can be acknowledged");
+            heard.hear(message.routing_key.as_str(), event);
         }
+        heard
     }
 }
 

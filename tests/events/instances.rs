@@ -27,7 +27,7 @@ async fn the_other_publishes_when_one_is_killed() {
                 progress.more(100).await;
                 dice.some_moment().await;
                 dying.kill();
-                progress.more(200).await;
+                progress.more(400).await;
             })
             .await;
         all_published(servers[stays].as_ref().unwrap()).await;
