@@ -120,7 +120,7 @@ async fn what_is_asked_over_nats_is_what_http_does() {
     assert_eq!(shown.body["leases"], made.body["leases"]);
     assert!(made.body["context"].is_object(), "{}", made.body);
     let events = world.client.list("/events?kind=reservation", "events").await;
-    assert_eq!(events.last().unwrap()["request_id"], "r-1", "{events:?}");
+    assert_eq!(events.last().unwrap()["requestid"], "r-1", "{events:?}");
 
     let got = world.ask("get", json!({ "reservation": id })).await.done();
     assert_eq!((&got.body, got.header("ETag")), (&shown.body, "\"1\""));
