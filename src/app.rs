@@ -1,9 +1,9 @@
 //! The whole program: what is started, in which order, and how it ends. The only file that knows
 //! all parts.
 //!
-//! Start: store, service, relays, HTTP. A store that others serve may be away for a while, so there HTTP
-//! comes first and says what it waits for (see [`Door`]). A stop goes the other way: no new
-//! connections, the answers that are owed, the last commit, its events. A second signal does not wait.
+//! Start: store, service, relays, HTTP, questions over NATS. A store that others serve may be away for a
+//! while, so there HTTP comes first and says what it waits for (see [`Door`]). A stop goes the other way:
+//! no new requests, the answers that are owed, the last commit, its events. A second signal does not wait.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -34,6 +34,7 @@ use crate::limits::{
     CONNECTIONS_MAX, DISCONNECT_WAIT_MAX, DRAIN_WAIT_MAX, KEEP_ALIVE, LISTEN_BACKLOG,
     REQUEST_HEAD_WAIT_MAX,
 };
+use crate::micro::Micro;
 use crate::relay::{self, Relay};
 use crate::service::{Ipam, Settings};
 use crate::store::Store;
@@ -114,6 +115,8 @@ async fn run(
     listening(address).context("cannot say where it listens")?;
     info!(http.address = %address, store.at = %config.store, "listening");
 
+    let nats = config.nats.clone().filter(|_| config.nats_api);
+    let micro = nats.map(|nats| Micro::start(nats, Arc::clone(&door)));
     let handle = server.handle();
     let mut served = tokio::spawn(server);
     let opened = async {
@@ -136,7 +139,12 @@ async fn run(
     if let Some(ipam) = door.ipam() {
         ipam.end_following();
     }
-    handle.stop(true).await;
+    let micro_stopped = async {
+        if let Some(micro) = micro {
+            micro.stop().await;
+        }
+    };
+    tokio::join!(handle.stop(true), micro_stopped);
     if let Some(ipam) = door.ipam() {
         info!("stopping: waiting for the last commit");
         timeout(DRAIN_WAIT_MAX, ipam.stop())

@@ -40,6 +40,7 @@ pub mod actors;
 pub mod service;
 
 pub mod api;
+pub mod micro;
 
 pub mod app;
 pub mod cli;

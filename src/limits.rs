@@ -224,6 +224,23 @@ pub const HOOK_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of a hook's reason that a client is told.
 pub const HOOK_REASON_CHARS_MAX: usize = 300;
 
+/// Requests over NATS that are worked on at once; further ones are refused.
+pub const NATS_API_REQUESTS_MAX: usize = 1024;
+/// Requests of one subject that have come and were not looked at; they are refused as quickly as they
+/// are read, so this is what the smallest delay may gather.
+pub const NATS_API_QUEUE_MAX: usize = 4 * 1024;
+/// Answers that wait to be sent, also while NATS is away.
+pub const NATS_API_UNSENT_MAX: usize = 2 * 1024;
+/// Bytes that are left to the headers of an answer, of what NATS carries in one message.
+pub const NATS_API_HEADERS_ROOM: usize = 1024;
+/// How long an answer may wait to be handed on.
+pub const NATS_API_SEND_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a stop takes in what has come before the subscriptions end.
+pub const NATS_API_CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The pauses between attempts to connect: the first, and the longest.
+pub const NATS_API_PAUSE_MIN: Duration = Duration::from_millis(100);
+pub const NATS_API_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;
 /// Connections that are served at once, over all workers; others wait in the backlog.

@@ -22,6 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("actors", &["limits", "clock", "telemetry", "domain", "store", "hooks"]),
     ("service", &["limits", "clock", "telemetry", "domain", "store", "actors", "hooks"]),
     ("api", &["limits", "clock", "telemetry", "domain", "store", "actors", "service"]),
+    ("micro", &["limits", "telemetry", "domain", "bus", "store", "actors", "service", "api"]),
     ("app", ALL),
     ("cli", ALL),
 ];
@@ -38,6 +39,7 @@ const ALL: &[&str] = &[
     "actors",
     "service",
     "api",
+    "micro",
     "app",
 ];
 

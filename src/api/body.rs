@@ -45,6 +45,12 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, 
     Ok(if joined.is_empty() { first } else { joined.freeze() })
 }
 
+/// # Errors
+/// 413 for a body that is too long.
+pub fn check_length(body: &[u8]) -> Result<(), Problem> {
+    if is_too_long(body.len()) { Err(too_large()) } else { Ok(()) }
+}
+
 fn is_too_long(length: usize) -> bool {
     length > BODY_BYTES_MAX
 }

@@ -46,6 +46,14 @@ impl Door {
         self.ipam.get()
     }
 
+    /// The service, for whoever asks for something.
+    ///
+    /// # Errors
+    /// 503 as long as the door is closed.
+    pub fn entered(&self) -> Result<&Ipam, Problem> {
+        self.ipam().ok_or_else(closed)
+    }
+
     /// The service, for one who may know what it waits for.
     ///
     /// # Errors
@@ -77,15 +85,20 @@ impl FromRequest for Service {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let door = request.app_data::<Data<Door>>();
-        if let Some(ipam) = door.and_then(|door| door.ipam()) {
-            return Either::Left(ready(Ok(Self(ipam.clone()))));
-        }
+        let refused = match door.map_or_else(|| Err(closed()), |door| door.entered()) {
+            Ok(ipam) => return Either::Left(ready(Ok(Self(ipam.clone())))),
+            Err(refused) => refused,
+        };
         let body = payload.take();
         Either::Right(Box::pin(async move {
             pass_over(body).await;
-            Err(Problem::new(Code::StoreUnavailable, "the service waits for its store"))
+            Err(refused)
         }))
     }
+}
+
+fn closed() -> Problem {
+    Problem::new(Code::StoreUnavailable, "the service waits for its store")
 }
 
 /// Reads a body that nobody wants. When it is left unread, the connection closes after the answer,

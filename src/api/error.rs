@@ -88,7 +88,12 @@ impl Code {
     }
 
     pub const fn retryable(self) -> bool {
-        self.row().retry_after_seconds.is_some()
+        self.retry_after_seconds().is_some()
+    }
+
+    /// Present when the same request may succeed later.
+    pub const fn retry_after_seconds(self) -> Option<u16> {
+        self.row().retry_after_seconds
     }
 
     pub fn status(self) -> StatusCode {
@@ -128,9 +133,14 @@ impl Problem {
         Self { code: Code::Invalid, detail, members, cause: None }
     }
 
-    /// The same problem with a body that is an item of a list, at `path`.
+    /// The same problem with a body that is a part of another, at `path`: an item of a list, or a list
+    /// whose items have a path of their own.
     pub fn within(mut self, path: &str) -> Self {
-        let inside = |field: &mut String| *field = format!("{path}.{field}");
+        let joined = |own: &str| {
+            let dot = if own.starts_with('[') { "" } else { "." };
+            format!("{path}{dot}{own}")
+        };
+        let inside = |field: &mut String| *field = joined(field);
         match &mut self.members {
             Members::Field { field } => inside(field),
             Members::Contradiction { field, fields } => {
@@ -139,12 +149,27 @@ impl Problem {
             }
             _ => return self,
         }
-        self.detail = format!("{path}.{}", self.detail);
+        self.detail = joined(&self.detail);
         self
     }
 
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// Its document, as JSON.
+    pub fn document(&self) -> Vec<u8> {
+        let row = self.code.row();
+        let document = Document {
+            r#type: type_uri(self.code),
+            title: row.title,
+            status: row.status,
+            detail: &self.detail,
+            code: row.code,
+            members: &self.members,
+        };
+        // Strings and numbers always serialize; without them the status alone still says the most.
+        serde_json::to_vec(&document).unwrap_or_default()
     }
 
     /// For the operator: why the service failed.
@@ -237,25 +262,12 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let row = self.code.row();
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static(PROBLEM)));
-        if let Some(seconds) = row.retry_after_seconds {
+        if let Some(seconds) = self.code.retry_after_seconds() {
             response.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));
         }
-        let document = Document {
-            r#type: type_uri(self.code),
-            title: row.title,
-            status: row.status,
-            detail: &self.detail,
-            code: row.code,
-            members: &self.members,
-        };
-        match serde_json::to_vec(&document) {
-            Ok(body) => response.body(body),
-            // Strings and numbers always serialize; the status alone still says the most.
-            Err(_) => response.finish(),
-        }
+        response.body(self.document())
     }
 }
 
@@ -312,6 +324,9 @@ mod tests {
         assert_eq!(body["field"], "[7].count");
         assert_eq!(body["fields"], json!(["[7].count", "[7].ipv4"]));
         assert_eq!(body["detail"], "[7].count and ipv4: say one");
+        let of_item = Problem::from(Invalid::new("tags", "is empty")).within("[7]");
+        let body = body_of(&of_item.within("reservations"));
+        assert_eq!(body["field"], "reservations[7].tags");
         let body = body_of(&Problem::new(Code::Invalid, "x").within("[7]"));
         assert_eq!(body["detail"], "x");
     }

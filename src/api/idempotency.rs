@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: how a creation that is sent again is recognised (INV-7).
 
-use actix_web::HttpRequest;
+use actix_web::http::header::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -8,14 +8,18 @@ use crate::store::change::RequestKey;
 
 use super::error::{Code, Problem};
 
-const HEADER: &str = "Idempotency-Key";
+pub const HEADER: &str = "Idempotency-Key";
 
-/// The key of a request with this body, if it carries one.
+/// The key of a request with this method, path and body, if it carries one.
 ///
 /// # Errors
 /// 400 when the key is not 1 to 255 visible ASCII characters, or is given twice.
-pub fn key(request: &HttpRequest, body: &[u8]) -> Result<Option<RequestKey>, Problem> {
-    let mut values = request.headers().get_all(HEADER);
+pub fn key(
+    headers: &HeaderMap,
+    (method, path): (&str, &str),
+    body: &[u8],
+) -> Result<Option<RequestKey>, Problem> {
+    let mut values = headers.get_all(HEADER);
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| is_sane(key) && values.next().is_none());
     let Some(key) = key else {
@@ -25,7 +29,7 @@ pub fn key(request: &HttpRequest, body: &[u8]) -> Result<Option<RequestKey>, Pro
         return Err(Problem::with_field(Code::Malformed, HEADER, detail));
     };
     Ok(Some(RequestKey {
-        key: format!("{} {} {key}", request.method(), request.path()),
+        key: format!("{method} {path} {key}"),
         fingerprint: Sha256::digest(body).into(),
     }))
 }
@@ -45,7 +49,9 @@ mod tests {
         let request = values.iter().fold(TestRequest::post().uri(path), |request, value| {
             request.append_header((HEADER, *value))
         });
-        key(&request.to_http_request(), body.as_bytes()).map_err(|problem| problem.code())
+        let request = request.to_http_request();
+        let asked = (request.method().as_str(), request.path());
+        key(request.headers(), asked, body.as_bytes()).map_err(|problem| problem.code())
     }
 
     #[test]

@@ -4,28 +4,28 @@
 //! apart, makes one call, and sends the answer on as the actors gave it. Whatever goes wrong leaves
 //! as a problem (see [`error`]).
 
+pub mod body;
 pub mod door;
 pub mod error;
+pub mod etag;
+pub mod fields;
+pub mod idempotency;
 pub mod media_type;
+pub mod observe;
+pub mod request;
 
 mod advice;
-mod body;
-mod etag;
-mod fields;
-mod idempotency;
 mod members;
-mod observe;
 mod page;
 mod query;
 mod reply;
-mod request;
 
 mod bench;
 mod events;
 mod health;
 mod leases;
 mod pools;
-mod reservations;
+pub mod reservations;
 mod snapshot;
 mod subnets;
 

@@ -24,7 +24,7 @@ pub struct Pattern(pub &'static str);
 
 /// The pattern of everything that no route matches.
 const UNMATCHED: &str = "unmatched";
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request its id, and tells metrics and logs of the answer.
 pub async fn observe(
@@ -75,7 +75,7 @@ fn tell<B>(response: &ServiceResponse<B>, id: &str, begun: Instant) {
 
 /// Whether no other failure was told in this second: when the store is down every request fails, and
 /// the log may be on the same full disk.
-fn is_first_of_its_second() -> bool {
+pub fn is_first_of_its_second() -> bool {
     static TOLD_AT: AtomicU64 = AtomicU64::new(u64::MAX);
     static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let second = BEGUN.elapsed().as_secs();
@@ -83,7 +83,7 @@ fn is_first_of_its_second() -> bool {
 }
 
 /// The client's id for the request when it is a sane one, else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
+pub fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
     let is_sane = |id: &&str| {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())

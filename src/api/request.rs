@@ -46,7 +46,12 @@ impl PathId for LeaseId {
 /// # Errors
 /// 404 when it is not an id: nothing ever had it.
 pub fn id<Id: PathId>(request: &HttpRequest) -> Result<Id, Problem> {
-    let text = request.match_info().get("id").unwrap_or_default();
+    read_id(request.match_info().get("id").unwrap_or_default())
+}
+
+/// # Errors
+/// 404 when it is not an id: nothing ever had it.
+pub fn read_id<Id: PathId>(text: &str) -> Result<Id, Problem> {
     text.parse().map_err(|_| Failure::not_found(Id::KIND, text).into())
 }
 
@@ -87,7 +92,10 @@ pub async fn read_any<T: DeserializeOwned>(
         Purpose::Create => Ask {
             origin: origin(request),
             condition: Condition::Any,
-            key: idempotency::key(request, &bytes)?,
+            key: {
+                let asked = (request.method().as_str(), request.path());
+                idempotency::key(request.headers(), asked, &bytes)?
+            },
         },
         Purpose::Patch => ask(request)?,
     };

@@ -8,6 +8,7 @@ mod examples;
 mod heard;
 mod hooks;
 mod instances;
+mod micro;
 mod world;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{Link, away};
+use super::connect::away;
+use super::link::Link;
 use super::settings::NatsSettings;
 use crate::bus::{Ask, BusError};
 

@@ -1,15 +1,12 @@
 //! One connection to NATS, which never becomes another.
 
-use std::path::Path;
-use std::time::Duration;
-
 use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, Event};
 use tokio::sync::watch;
 
-use super::settings::{NatsLogin, NatsSettings};
+use super::connect::{away, connect, options};
+use super::settings::NatsSettings;
 use crate::bus::BusError;
-use crate::limits::{BUS_CONNECT_WAIT_MAX, BUS_WAIT_MAX};
 
 /// A port that nobody listens on.
 const NOWHERE: &str = "nats://127.0.0.1:0";
@@ -45,30 +42,9 @@ impl Link {
                 }
             }
         });
-        let servers: Vec<ServerAddr> = settings
-            .servers
-            .iter()
-            .map(|server| server.parse())
-            .collect::<Result<_, _>>()
-            .map_err(|error: std::io::Error| {
-                away(format_args!("not the address of a server: {error}"))
-            })?;
         // The attempts of the first connection: each server once.
-        let options = options.max_reconnects(servers.len()).ignore_discovered_servers();
-        let client = options.connect(servers).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            match error.kind() {
-                ConnectErrorKind::AuthorizationViolation => away("the server refuses the login"),
-                ConnectErrorKind::Authentication => away("the login cannot be signed with its key"),
-                ConnectErrorKind::TimedOut => {
-                    away(format_args!("no answer within {BUS_CONNECT_WAIT_MAX:?}"))
-                }
-                kind => match cause {
-                    Some(cause) => away(format_args!("{kind}: {cause}")),
-                    None => away(kind),
-                },
-            }
-        })?;
+        let options = options.max_reconnects(settings.servers.len());
+        let client = connect(settings, options).await?;
         client.set_server_pool(NOWHERE).await.map_err(|_| away("the connection is lost"))?;
         Ok(Self { client, complaint })
     }
@@ -92,45 +68,4 @@ impl Link {
         }
         complaint.borrow().as_deref().map_or_else(|| away("a complaint"), away)
     }
-}
-
-async fn options(settings: &NatsSettings) -> Result<ConnectOptions, BusError> {
-    let mut options = ConnectOptions::new()
-        .name("ipam")
-        .connection_timeout(BUS_CONNECT_WAIT_MAX)
-        .request_timeout(Some(BUS_WAIT_MAX))
-        .ping_interval(Duration::from_secs(5));
-    if let Some(ca) = &settings.ca {
-        options = options.add_root_certificates(ca.clone()).require_tls(true);
-    }
-    if let Some((certificate, key)) = &settings.identity {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    Ok(match &settings.login {
-        NatsLogin::Nobody => options,
-        NatsLogin::User { name, password } => {
-            options.user_and_password(name.clone(), password.clone())
-        }
-        NatsLogin::Token(token) => options.token(token.clone()),
-        NatsLogin::Creds(path) => options
-            .credentials(&read(path).await?)
-            .map_err(|_| away(format_args!("{} has no credentials in it", path.display())))?,
-        NatsLogin::Nkey(path) => options.nkey(read(path).await?.trim().to_owned()),
-    })
-}
-
-/// Reads a file with a secret; each time, since it may be replaced.
-async fn read(path: &Path) -> Result<String, BusError> {
-    let owned = path.to_owned();
-    let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(owned)).await;
-    match text {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(cause)) => Err(away(format_args!("cannot read {}: {cause}", path.display()))),
-        Err(_) => Err(away(format_args!("cannot read {}", path.display()))),
-    }
-}
-
-/// NATS is away, and why.
-pub fn away(why: impl std::fmt::Display) -> BusError {
-    BusError::Away(format!("NATS: {why}"))
 }

@@ -9,7 +9,8 @@ use async_nats::{HeaderMap, RequestErrorKind, Subject, header};
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::link::{Link, away};
+use super::connect::away;
+use super::link::Link;
 use super::settings::NatsSettings;
 use super::stream;
 use crate::bus::message::Message;

@@ -4,7 +4,7 @@ use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 
-use super::link::away;
+use super::connect::away;
 use super::settings::NatsSettings;
 use crate::bus::BusError;
 use crate::limits::NATS_DUPLICATES_WINDOW;

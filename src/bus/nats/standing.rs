@@ -1,0 +1,48 @@
+//! A connection to NATS that comes back, for those who are asked and keep nothing in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_nats::{Client, Event};
+
+use super::connect::{connect, options};
+use super::settings::NatsSettings;
+use crate::bus::BusError;
+use crate::limits::{NATS_API_QUEUE_MAX, NATS_API_UNSENT_MAX};
+
+/// Connects to one of the servers. A connection that is lost is made again, with its subscriptions, and
+/// what waited to be sent is sent then; the log says once that it is lost, and once that it is back.
+///
+/// It ends only when a server refuses the login: then the subscriptions end, and one connects anew, which
+/// reads the files of the login again.
+///
+/// # Errors
+/// [`BusError::Away`], with nothing of a password or token.
+pub async fn connect_standing(settings: &NatsSettings) -> Result<Client, BusError> {
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let options = options(settings)
+        .await?
+        .subscription_capacity(NATS_API_QUEUE_MAX)
+        .client_capacity(NATS_API_UNSENT_MAX)
+        .event_callback(move |event| {
+            let is_lost = Arc::clone(&is_lost);
+            async move { tell(&event, &is_lost) }
+        });
+    connect(settings, options).await
+}
+
+fn tell(event: &Event, is_lost: &AtomicBool) {
+    match event {
+        Event::Disconnected if !is_lost.swap(true, Ordering::Relaxed) => {
+            tracing::warn!("the connection to NATS is lost; trying again");
+        }
+        Event::Connected if is_lost.swap(false, Ordering::Relaxed) => {
+            tracing::info!("NATS is back");
+        }
+        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
+        Event::SlowConsumer(_) => {
+            tracing::warn!("NATS brings requests faster than they are taken; some are lost");
+        }
+        _ => {}
+    }
+}
