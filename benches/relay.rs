@@ -19,7 +19,7 @@ use serde_json::Value;
 use bus_servers::Nats;
 use server::{IPAM, Server};
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[expect(dead_code, unused_imports, reason = "shared with others, who need the rest")]
 #[path = "../tests/bus_servers/mod.rs"]
 mod bus_servers;
 

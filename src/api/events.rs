@@ -125,6 +125,11 @@ fn text(told: &Told) -> Bytes {
     text.into()
 }
 
+fn verbs() -> String {
+    let words: Vec<_> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+    format!("one of {}", words.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,9 +153,4 @@ mod tests {
         let expected = "id: 9\nevent: gap\ndata: {\"from\":\"3\",\"to\":\"9\"}\n\n";
         assert_eq!(text(&told), expected);
     }
-}
-
-fn verbs() -> String {
-    let words: Vec<_> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
-    format!("one of {}", words.join(", "))
 }

@@ -21,7 +21,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Verify the invariants on a store that no one serves; exit code 1 when one is broken
     Check(check::Args),
     /// Load a running server, measure it, and look at every address it gives
@@ -33,7 +33,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| explain(&error));
     let outcome = match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

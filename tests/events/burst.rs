@@ -14,7 +14,7 @@ use crate::world::{agrees, all_published, start};
 const CLIENTS: usize = 64;
 
 /// Unless `IPAM_TEST_BURST` says another number.
-const RESERVATIONS: usize = 5_000;
+const RESERVATIONS: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_of_a_burst_is_heard_once_and_in_order() {

@@ -7,7 +7,8 @@ use crate::siege::Siege;
 use crate::support::{Data, assert_clean};
 use crate::world::{agrees, all_published, start};
 
-const ROUNDS: usize = 10;
+/// Unless `IPAM_TEST_ROUNDS` says another number.
+const ROUNDS: usize = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Victim {
@@ -49,10 +50,12 @@ async fn siege(victim: Victim) {
     let data = Data::Embedded(root.path().to_owned());
     let mut server = start(&data, nats.as_ref(), rabbitmq.as_ref());
     let mut siege = Siege::begin(&server).await;
-    for _ in 0..ROUNDS {
+    let asked = std::env::var("IPAM_TEST_ROUNDS");
+    let rounds = asked.map_or(ROUNDS, |number| number.parse().expect("a number"));
+    for _ in 0..rounds {
         let address = server.address;
         let happens = async |dice: &mut crate::siege::Dice, progress: &crate::siege::Progress| {
-            progress.more(100).await;
+            progress.more(200).await;
             dice.some_moment().await;
             match (victim, &mut nats, &mut rabbitmq) {
                 (Victim::Ipam, ..) => {}
@@ -74,7 +77,7 @@ async fn siege(victim: Victim) {
         if victim == Victim::Ipam {
             siege
                 .round(address, async |dice, progress| {
-                    progress.more(100).await;
+                    progress.more(400).await;
                     dice.some_moment().await;
                     server.kill();
                 })

@@ -92,7 +92,7 @@ impl World {
     }
 
     /// What each kind of answer leads to, with whoever answers.
-    async fn is_judged(mut self, allows_silence: bool) {
+    async fn judged(mut self, allows_silence: bool) {
         let silent = if allows_silence { StatusCode::CREATED } else { StatusCode::FORBIDDEN };
         for name in ["absent", "rubbish", "slow"] {
             let answer = self.ask(name).await;
@@ -164,7 +164,7 @@ async fn a_hook_on_nats_is_heard_as_it_is_set() {
     });
     for on_silence in ["allow", "refuse"] {
         let world = World::start(on(Some(&nats), None), &config("nats", on_silence)).await;
-        world.is_judged(on_silence == "allow").await;
+        world.judged(on_silence == "allow").await;
     }
     judging.abort();
 }
@@ -214,7 +214,7 @@ async fn a_hook_on_rabbitmq_is_heard_as_it_is_set() {
     });
     for on_silence in ["allow", "refuse"] {
         let world = World::start(on(None, Some(&rabbitmq)), &config("amqp", on_silence)).await;
-        world.is_judged(on_silence == "allow").await;
+        world.judged(on_silence == "allow").await;
     }
     judging.abort();
 }
