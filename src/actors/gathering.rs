@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::domain::allocate::{Candidate, Taking};
 use crate::domain::event::Kind;
 use crate::domain::id::SubnetId;
@@ -112,12 +114,10 @@ impl Gathering {
         }
     }
 
-    /// Has a subnet that answered nothing left out, until it has waited.
-    pub fn leave_out(&mut self, subnet: SubnetId, shares: &[Share]) {
-        for share in shares {
-            if let Some(progress) = self.progress.get_mut(share.part) {
-                progress.drained.insert(subnet, true);
-            }
+    /// Has a subnet that is closed left out, until it has waited.
+    pub fn leave_out(&mut self, subnet: SubnetId) {
+        for progress in &mut self.progress {
+            progress.drained.insert(subnet, true);
         }
     }
 
@@ -141,7 +141,8 @@ impl Gathering {
     }
 
     /// Where to ask for what is missing, while `promised` is on its way to others. What rests is
-    /// asked for only when nothing else is free.
+    /// asked for only when nothing else is free. Subnets of which it is only guessed what is free are
+    /// asked for nothing yet, and no others with them: when they run, it is known and planned anew.
     pub fn plan(&self, promised: &HashMap<SubnetId, usize>) -> Result<Plan, NoPlan> {
         let mut plan = Plan::new();
         let mut assigned = promised.clone();
@@ -162,7 +163,10 @@ impl Gathering {
                 }
             }
         }
-        Ok(plan)
+        let is_guessed = |id| self.message.target.members.get(id).is_some_and(|it| it.is_guessed());
+        let guessed = plan.iter().map(|(subnet, _)| *subnet).filter(|id| is_guessed(*id));
+        let guessed: Plan = guessed.map(|subnet| (subnet, Vec::new())).collect();
+        Ok(if guessed.is_empty() { plan } else { guessed })
     }
 
     fn takings(
@@ -269,7 +273,7 @@ impl Gathering {
     }
 
     /// What there is instead. How long the runs are is known to the subnets only.
-    pub fn shortage(&self) -> Shortage {
+    pub fn shortage(&self, now: Timestamp) -> Shortage {
         let mut shortage = Shortage {
             requested: self.message.order.count(),
             total: Room::default(),
@@ -283,11 +287,13 @@ impl Gathering {
                     continue;
                 }
                 let usage = member.usage();
+                // What is held will be as it was.
                 let held = self.held.iter().filter(|held| held.subnet.id == *id);
-                let held: usize = held.map(|held| held.addresses().len()).sum();
-                let free = usage.free() + held as u128;
+                let held = held.map(|held| (held.addresses().len(), held.resting(now)));
+                let (held, resting) = held.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+                let free = (usage.free() + held as u128).saturating_sub(resting as u128);
                 let largest_run = (free == 0).then_some(0);
-                let quarantined = usage.quarantined;
+                let quarantined = usage.quarantined + resting as u128;
                 let room = Room { free, largest_run, quarantined, next_free_at: None };
                 shortage.total.add(&room);
                 if shortage.subnets.len() < NAMED_SUBNETS_MAX {

@@ -17,7 +17,7 @@ use crate::domain::part::Part;
 use crate::domain::pool::{Pool, PoolPatch, State};
 use crate::domain::request::Order;
 use crate::domain::shortage::Room;
-use crate::domain::space::Picked;
+use crate::domain::space::{Picked, Rest};
 use crate::domain::subnet::{NewSubnet, Subnet, SubnetPatch, Usage};
 use crate::store::error::Fault;
 
@@ -211,6 +211,12 @@ impl Held {
         &self.picked
     }
 
+    /// How many of them rest again when they are put back.
+    pub fn resting(&self, now: Timestamp) -> usize {
+        let rest = Rest::of(&self.subnet.member.record.load().settings);
+        self.picked.rested.iter().filter(|(_, at)| rest.lasts(*at, now)).count()
+    }
+
     /// Holds what `other` holds of the same subnet, too.
     pub fn join(&mut self, mut other: Self) {
         self.picked.addresses.append(&mut other.picked.addresses);
@@ -369,6 +375,12 @@ impl Member {
         self.count.load().known()
     }
 
+    /// Whether it is only guessed how many addresses are free, since no actor runs: what rested when
+    /// that was counted may be free by now.
+    pub fn is_guessed(&self) -> bool {
+        self.count.load().is_passing()
+    }
+
     /// Has a count that passes taken anew, unless an actor counts by now.
     pub fn renew(&self) {
         let count = self.count.load_full();
@@ -406,8 +418,7 @@ impl Member {
     pub fn may_be_free(&self, resting: bool) -> u128 {
         let usage = self.usage();
         let may_override = resting && self.record.load().settings.quarantine_override;
-        let rests =
-            if may_override || self.count.load().is_passing() { usage.quarantined } else { 0 };
+        let rests = if may_override || self.is_guessed() { usage.quarantined } else { 0 };
         usage.free() + rests
     }
 }

@@ -175,7 +175,8 @@ impl PoolActor {
         if gathering.may_gain_from(promised) {
             self.wait(ticket, NoPlan::Short);
         } else {
-            let failure = Failure::Exhausted(Box::new(gathering.shortage()));
+            let now = self.directory.shared.clock.now();
+            let failure = Failure::Exhausted(Box::new(gathering.shortage(now)));
             self.give_up(ticket, failure);
         }
     }
@@ -188,8 +189,9 @@ impl PoolActor {
             return self.give_up(ticket, Failure::Contended);
         }
         if !gathering.try_all_again() {
+            let now = self.directory.shared.clock.now();
             let failure = match why {
-                NoPlan::Short => Failure::Exhausted(Box::new(gathering.shortage())),
+                NoPlan::Short => Failure::Exhausted(Box::new(gathering.shortage(now))),
                 NoPlan::Failed(failure) => failure,
             };
             return self.give_up(ticket, failure);
@@ -260,7 +262,7 @@ impl PoolActor {
                 | Failure::NotFound { .. }
                 | Failure::NotAllocatable { .. },
             ) => {
-                gathering.leave_out(subnet, &shares);
+                gathering.leave_out(subnet);
             }
             Err(failure) => gathering.failed = Some(failure),
         }

@@ -72,10 +72,7 @@ impl SubnetActor {
         loaded: Loaded,
     ) -> Arc<SubnetHandle> {
         let record = member.record.load_full();
-        let rest = Rest {
-            quarantine: record.settings.quarantine(),
-            may_override: record.settings.quarantine_override,
-        };
+        let rest = Rest::of(&record.settings);
         let Loaded { leased, released } = loaded;
         let now = directory.shared.clock.now();
         let space = Space::new(&record.layout, rest, leased, released, false, now);

@@ -80,8 +80,10 @@ on_both! {
 }
 
 within_both! {
+    quarantine::nothing_is_held_on_a_guess
     quarantine::usage_says_what_rests_now
     quarantine::what_rests_is_taken_only_when_nothing_else_is_free
+    quarantine::what_was_held_in_vain_still_rests
     scripts::every_answer_is_what_the_model_allows
     strategies::a_subnet_gives_its_own_family
     strategies::affinity_finds_the_same_addresses

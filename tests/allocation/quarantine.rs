@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use ipam::actors::failure::Failure;
 use ipam::domain::id::SubnetId;
-use ipam::domain::request::{Request, Wanted};
+use ipam::domain::request::{Choice, Order, Request, Wanted};
+use ipam::domain::shortage::Room;
+use ipam::domain::strategy::Strategy;
 use ipam::domain::subnet::{SubnetSettings, SubnetSettingsPatch};
 use ipam::store::query::Scope;
 
@@ -121,5 +123,64 @@ pub async fn what_rests_is_taken_only_when_nothing_else_is_free(stores: Rc<Store
     // The first has one that is free and one that rests; the others have five.
     let six = world.ask(pool, some(6)).await.unwrap();
     assert!(!addresses(&six).contains(&addresses(&one)[0]), "{six}");
+    world.end().await;
+}
+
+/// A pool's order that fails has held some that rest meanwhile: those it does not say to be free.
+pub async fn what_was_held_in_vain_still_rests(stores: Rc<Stores>) {
+    let world = World::new(&stores, Default::default()).await;
+    let first = world.subnet_with("10.0.0.0/30", rests(60, true)).await;
+    let second = world.subnet("10.0.1.0/29").await;
+    let named = |address: &str| Request {
+        wanted: Wanted::Exactly(vec![address.parse().unwrap()]),
+        ..Request::default()
+    };
+    let pool = Scope::Pool(world.pool);
+    // One that has rested enough, when the longest idle are asked for that is known too, and one that
+    // rests.
+    use_and_release(&world, first, 1).await;
+    world.wait(60);
+    let other = world.ask(pool, named("10.0.0.2")).await.unwrap();
+    world.release(&other).await;
+    // Five are free, and no four of them in a row.
+    world.ask(pool, named("10.0.1.3")).await.unwrap();
+
+    let choice = Choice { strategy: Some(Strategy::LongestIdle), ..Choice::default() };
+    let run = Wanted::Run { family: None, count: 4 };
+    let requests =
+        vec![Request { wanted: run, ..Request::default() }, Request { choice, ..some(3) }];
+    let order = Order { requests, is_list: true, dry_run: false };
+    match world.order(pool, order).await {
+        Err(Failure::Exhausted(shortage)) => {
+            let known = |room: &Room| (room.free, room.quarantined);
+            let rooms = shortage.subnets.iter().map(|(id, room)| (*id, known(room)));
+            assert_eq!(rooms.collect::<Vec<_>>(), [(first, (1, 1)), (second, (5, 0))]);
+            assert_eq!(known(&shortage.total), (6, 1));
+        }
+        other => panic!("{other:?}"),
+    }
+    world.end().await;
+}
+
+/// A subnet that does not run, of which some rest, is not taken for one that has room for all.
+pub async fn nothing_is_held_on_a_guess(stores: Rc<Stores>) {
+    let mut world = World::new(&stores, Default::default()).await;
+    let first = world.subnet_with("10.0.0.0/30", rests(60, false)).await;
+    world.subnet("10.0.1.0/30").await;
+    use_and_release(&world, first, 1).await;
+    let patch = SubnetSettingsPatch {
+        strategy: Some(Some(Strategy::RoundRobin)),
+        ..SubnetSettingsPatch::default()
+    };
+    let two = Order { requests: vec![some(2)], is_list: false, dry_run: true };
+    let given = async |world: &World| {
+        addresses(&world.order(Scope::Pool(world.pool), two.clone()).await.unwrap())
+    };
+    world.patch_settings(first, patch).await;
+    assert_eq!(given(&world).await, ["10.0.1.1", "10.0.1.2"], "all in one, after a change");
+    world.restart(30).await;
+    assert_eq!(given(&world).await, ["10.0.1.1", "10.0.1.2"], "all in one, after a restart");
+    world.restart(30).await;
+    assert_eq!(given(&world).await, ["10.0.0.1", "10.0.0.2"], "they have rested enough");
     world.end().await;
 }

@@ -92,7 +92,7 @@ impl Space {
             };
             if !self.take_into(&mut picked, offset) {
                 let resting_since = self.resting.time_of(offset);
-                let rests_until = resting_since.map(|at| self.rests_until(at));
+                let rests_until = resting_since.map(|at| self.rest.until(at));
                 self.undo(picked, now);
                 return Err(NotPicked::Taken { address, rests_until });
             }

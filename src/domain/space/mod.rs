@@ -168,7 +168,7 @@ impl Space {
         if !rested && !was_taken {
             let known = self.history.as_ref().and_then(|history| history.released.time_of(offset));
             let tells = self.history.is_some() && known.is_none_or(|known| known < at);
-            if !tells && !self.rests(at, now) {
+            if !tells && !self.rest.lasts(at, now) {
                 return false;
             }
         }
@@ -196,7 +196,7 @@ impl Space {
     /// Frees what has rested enough; linear in that.
     pub fn wake(&mut self, now: Timestamp) {
         while let Some((at, offset)) = self.resting.oldest() {
-            if self.rests(at, now) {
+            if self.rest.lasts(at, now) {
                 break;
             }
             self.resting.remove(offset);
@@ -209,7 +209,7 @@ impl Space {
 
     /// When there is something to [`wake`](Self::wake).
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.resting.oldest().map(|(at, _)| self.rests_until(at))
+        self.resting.oldest().map(|(at, _)| self.rest.until(at))
     }
 
     /// What is left; its longest run is always known. That is linear in the pages of the bitmap that
@@ -234,15 +234,6 @@ impl Space {
         (!never).then_some(offset)
     }
 
-    fn rests_until(&self, released_at: Timestamp) -> Timestamp {
-        released_at.saturating_add(self.rest.quarantine).unwrap_or(Timestamp::MAX)
-    }
-
-    fn rests(&self, released_at: Timestamp, now: Timestamp) -> bool {
-        // Clocks of several machines differ: without a quarantine nothing rests.
-        self.rest.quarantine.is_positive() && now < self.rests_until(released_at)
-    }
-
     /// Of an offset whose bit was just set: when it was released before, which is forgotten.
     fn forget(&mut self, offset: u128) -> Option<Timestamp> {
         self.longest_run = None;
@@ -258,7 +249,7 @@ impl Space {
 
     /// Of an offset that is free: that it was released, and so may have to rest.
     fn note_released(&mut self, offset: u128, at: Timestamp, now: Timestamp) {
-        let rests = self.rests(at, now);
+        let rests = self.rest.lasts(at, now);
         if let Some(history) = &mut self.history {
             history.used.take(offset);
             if rests {

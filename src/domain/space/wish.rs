@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::address::{AddressRange, merged};
 use crate::domain::strategy::Strategy;
+use crate::domain::subnet::SubnetSettings;
 
 /// What becomes of an address whose lease has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,23 @@ pub struct Rest {
     pub quarantine: SignedDuration,
     /// Whether it can be taken earlier when nothing else is left.
     pub may_override: bool,
+}
+
+impl Rest {
+    pub fn of(settings: &SubnetSettings) -> Self {
+        Self { quarantine: settings.quarantine(), may_override: settings.quarantine_override }
+    }
+
+    /// Until when an address rests that was released then.
+    pub fn until(&self, released_at: Timestamp) -> Timestamp {
+        released_at.saturating_add(self.quarantine).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether it does so now.
+    pub fn lasts(&self, released_at: Timestamp, now: Timestamp) -> bool {
+        // Clocks of several machines differ: without a quarantine nothing rests.
+        self.quarantine.is_positive() && now < self.until(released_at)
+    }
 }
 
 /// Which addresses are wanted.
