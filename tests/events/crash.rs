@@ -95,7 +95,6 @@ async fn siege(victim: Victim) {
     if let (Some(queue), Some(rabbitmq)) = (&queue, &rabbitmq) {
         agrees(&server, &queue.heard(rabbitmq).await).await;
     }
-    siege.end(&server).await;
     server.stop();
     assert_clean(&data);
 }

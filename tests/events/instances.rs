@@ -42,7 +42,6 @@ async fn the_other_publishes_when_one_is_killed() {
         .collect();
     assert_eq!(states.iter().filter(|state| *state == "standby").count(), 1, "{states:?}");
     agrees(&first, &Heard::on_nats(&nats).await).await;
-    siege.end(&first).await;
     first.stop();
     second.stop();
     assert_clean(&data);

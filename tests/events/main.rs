@@ -31,5 +31,6 @@ mod mongod;
 #[path = "../server/mod.rs"]
 mod server;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../durability/siege.rs"]
 mod siege;
