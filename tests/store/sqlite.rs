@@ -195,7 +195,8 @@ async fn a_file_of_version_2_is_read_with_the_defaults_of_what_it_did_not_know()
     bed.reopen().await;
     let file = Connection::open(dir.path().join("ipam.db")).unwrap();
     file.execute_batch(
-        "ALTER TABLE pools DROP COLUMN depleted_at;
+        "DROP TABLE relays;
+         ALTER TABLE pools DROP COLUMN depleted_at;
          ALTER TABLE subnets DROP COLUMN depleted_at;
          ALTER TABLE subnets DROP COLUMN depleted;
          PRAGMA user_version = 2;",
