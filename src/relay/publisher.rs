@@ -193,15 +193,22 @@ impl Publisher {
         }
     }
 
-    /// Publishes messages, however long the bus is away.
+    /// Publishes messages, however long the bus is away. A bus that does not get through all of them at
+    /// once is given half as many, and half of these, until it does.
     async fn publish(&mut self, messages: &[Message]) {
         let mut pause = RELAY_PAUSE_MIN;
-        while !messages.is_empty() {
-            let publishing = timeout(self.settings.publish_wait_max, self.bus.publish(messages));
+        let (mut left, mut at_once) = (messages, messages.len());
+        while !left.is_empty() {
+            let (next, later) = left.split_at(at_once.min(left.len()));
+            let publishing = timeout(self.settings.publish_wait_max, self.bus.publish(next));
             let late = |_| Err(BusError::Away("it does not answer".to_owned()));
             match publishing.await.unwrap_or_else(late) {
-                Ok(()) => break,
+                Ok(()) => {
+                    (left, pause) = (later, RELAY_PAUSE_MIN);
+                    continue;
+                }
                 Err(error) => {
+                    at_once = at_once.div_ceil(2);
                     self.metrics.relays().failed(self.relay);
                     self.fails(
                         &error.to_string(),

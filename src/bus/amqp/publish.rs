@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 
 use async_trait::async_trait;
+use futures_util::future::{MaybeDone, maybe_done};
 use jiff::Timestamp;
 use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -27,8 +31,9 @@ const PERSISTENT: u8 = 2;
 /// once on one channel, and then their confirms are waited for; a message that no queue is bound for is
 /// confirmed like any other.
 ///
-/// A call that fails, or is dropped, takes its connection along, so nothing of it is sent later. When the
-/// connection breaks, what has arrived is the beginning of the call. When a queue refuses a message
+/// A call that fails, or is dropped, takes its connection along. What of it is on its way then may still
+/// arrive, beside the next call, which begins with the same messages or later ones: so of each the first
+/// copy comes in its place. When the connection breaks, what has arrived is the beginning of the call. When a queue refuses a message
 /// (one that is full and has `overflow = reject-publish`), it may have taken later ones of the same call:
 /// the call fails, and all of it comes again.
 pub struct AmqpBus {
@@ -88,14 +93,18 @@ async fn publish(link: &Link, messages: &[Message]) -> Result<(), BusError> {
         {
             confirmed(first).await?;
         }
-        let sent = link.channel.basic_publish(
+        let sending = link.channel.basic_publish(
             EXCHANGE.into(),
             short(&message.subject)?,
             BasicPublishOptions::default(),
             &message.body,
             properties(message)?,
         );
-        waiting.push_back(sent.await.map_err(|error| failed(&error))?);
+        // The first poll queues the message. What it then waits for is that it is written, for which the
+        // next one need not wait.
+        let mut sending = Box::pin(maybe_done(sending));
+        poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_ready())).await;
+        waiting.push_back(sending);
     }
     for sent in waiting {
         confirmed(sent).await?;
@@ -103,8 +112,14 @@ async fn publish(link: &Link, messages: &[Message]) -> Result<(), BusError> {
     Ok(())
 }
 
-async fn confirmed(sent: PublisherConfirm) -> Result<(), BusError> {
-    match sent.await {
+/// Waits until a message is written, and then until it is confirmed.
+async fn confirmed<F>(mut sent: Pin<Box<MaybeDone<F>>>) -> Result<(), BusError>
+where
+    F: Future<Output = Result<PublisherConfirm, lapin::Error>>,
+{
+    sent.as_mut().await;
+    let Some(written) = sent.as_mut().take_output() else { return Err(away("it was not sent")) };
+    match written.map_err(|error| failed(&error))?.await {
         Ok(Confirmation::Ack(_)) => Ok(()),
         Ok(Confirmation::Nack(_)) => Err(away("a queue refuses a message: is it full?")),
         Ok(Confirmation::NotRequested) => Err(away("the channel has no confirms")),
