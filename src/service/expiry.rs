@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::actors::failure::Failure;
 use crate::domain::event::{Origin, Verb};
@@ -62,6 +62,11 @@ struct Expiry {
 impl Expiry {
     /// Ends the earliest of those that are due; whether there are more to be ended now.
     async fn step(&mut self, ipam: &Ipam) -> Result<bool, Failure> {
+        let mut failed = None;
+        // Those that took longer than a look waits.
+        while let Some(ended) = self.ending.try_join_next() {
+            failed = self.ended(ended).or(failed);
+        }
         let now = Instant::now();
         self.stuck.retain(|_, until| until.is_none_or(|until| until > now));
         if self.due.is_empty() {
@@ -86,26 +91,39 @@ impl Expiry {
             self.ending.spawn(async move { (id, end(&ipam, next).await) });
         }
         let wait_until = tokio::time::Instant::now() + EXPIRY_WAIT_MAX;
-        let mut failed = None;
         // One from before that still takes its time is not waited for.
         for _ in 0..begun {
             let ended = tokio::time::timeout_at(wait_until, self.ending.join_next());
             let Ok(Some(ended)) = ended.await else { break };
-            match ended {
-                Ok((id, Ok(()))) => drop(self.stuck.remove(&id)),
-                Ok((id, Err(failure))) => {
-                    self.stuck.insert(id, Some(Instant::now() + TRY_AGAIN_AFTER));
-                    failed = Some(failure);
-                }
-                // One panicked, and which is not said. Others that are under way and are begun once
-                // more are found to be done.
-                Err(_) => self.stuck.retain(|_, until| until.is_some()),
-            }
+            failed = self.ended(ended).or(failed);
         }
         if failed.is_some() || self.stuck.is_empty() {
             self.tell(failed.as_ref());
         }
         Ok(begun > 0 && (self.more || !self.due.is_empty()))
+    }
+
+    /// Takes note of what became of one; answers why it could not be ended.
+    fn ended(
+        &mut self,
+        ended: Result<(ReservationId, Result<(), Failure>), JoinError>,
+    ) -> Option<Failure> {
+        match ended {
+            Ok((id, Ok(()))) => {
+                self.stuck.remove(&id);
+                None
+            }
+            Ok((id, Err(failure))) => {
+                self.stuck.insert(id, Some(Instant::now() + TRY_AGAIN_AFTER));
+                Some(failure)
+            }
+            // One panicked, and which is not said. Others that are under way and are begun once more are
+            // found to be done.
+            Err(_) => {
+                self.stuck.retain(|_, until| until.is_some());
+                None
+            }
+        }
     }
 
     fn tell(&mut self, failed: Option<&Failure>) {

@@ -5,6 +5,7 @@ mod burst;
 mod crash;
 mod disconnect;
 mod disk;
+mod expiry;
 mod faults;
 mod follow;
 mod forgetting;
