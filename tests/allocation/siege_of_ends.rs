@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::{Method, StatusCode};
@@ -27,6 +27,10 @@ const QUARANTINE_SECONDS: u32 = 2;
 /// How late a reservation may be ended while everybody asks at once, in a build that is not
 /// optimised, on a machine that other tests share.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Reservations that are made at least: on a slow machine the siege takes longer.
+const MADE_MIN: u64 = 1500;
+const SLOW_MAX: Duration = Duration::from_secs(90);
 
 /// What one client was told.
 #[derive(Default)]
@@ -56,14 +60,21 @@ pub async fn addresses_are_held_once_and_rest(data: &Data) {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut told: Vec<Told> = Vec::new();
     let mut down: Vec<(Timestamp, Timestamp)> = Vec::new();
+    let made = Arc::new(AtomicU64::new(0));
     for number in 0..=KILLS {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..CLIENTS {
             let dice = Dice(dice.roll(u64::MAX) | 1);
-            tasks.spawn(besiege(server.address, path.clone(), dice, Arc::clone(&is_over)));
+            let ends = (Arc::clone(&is_over), Arc::clone(&made));
+            tasks.spawn(besiege(server.address, path.clone(), dice, ends));
         }
         tokio::time::sleep(round).await;
+        let (enough, begun) = (MADE_MIN / u64::from(KILLS + 1), Instant::now());
+        while made.load(Ordering::Relaxed) < enough * u64::from(number + 1) {
+            assert!(begun.elapsed() < SLOW_MAX, "so few are made: {made:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         if number < KILLS {
             let killed = Timestamp::now();
             server.kill();
@@ -85,7 +96,10 @@ pub async fn addresses_are_held_once_and_rest(data: &Data) {
         if usage["reserved"] == 0 {
             break;
         }
-        assert!(Instant::now() < deadline, "{usage}");
+        if Instant::now() >= deadline {
+            let left = client.list(&path, "reservations").await;
+            panic!("{usage}, and there are {left:?}");
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let events = client.list("/events", "events").await;
@@ -142,13 +156,16 @@ async fn besiege(
     address: SocketAddr,
     path: String,
     mut dice: Dice,
-    is_over: Arc<AtomicBool>,
+    (is_over, made): (Arc<AtomicBool>, Arc<AtomicU64>),
 ) -> Told {
     let mut told = Told::default();
     // One that comes too late finds nobody.
     let Ok(mut client) = Client::connect(address).await else { return told };
     while !is_over.load(Ordering::Relaxed) {
-        if turn(&mut client, &path, &mut dice, &mut told).await.is_err() {
+        let before = told.granted.len();
+        let turned = turn(&mut client, &path, &mut dice, &mut told).await;
+        made.fetch_add((told.granted.len() - before) as u64, Ordering::Relaxed);
+        if turned.is_err() {
             break;
         }
     }
