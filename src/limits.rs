@@ -154,6 +154,8 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 32 * 1024;
 pub const EVENT_STREAMS_MAX: usize = 256;
 /// Events that a stream reads at once.
 pub const EVENT_STREAM_PAGE: usize = 64;
+/// Their bytes, exceeded by one event at most.
+pub const EVENT_STREAM_BYTES: usize = 1024 * 1024;
 /// After so long without anything to tell, a stream says that it lives.
 pub const EVENT_STREAM_QUIET_MAX: Duration = Duration::from_secs(15);
 /// Requests for events that wait at once, and how long one may.
@@ -190,6 +192,8 @@ pub const RELAY_PUBLISH_WAIT_MAX: Duration = Duration::from_secs(15);
 pub const RELAY_STOP_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a bus may take over what it is asked for, connecting included.
 pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// After a bus could not be reached, questions are not tried for so long.
+pub const BUS_ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long connecting to one server of a bus may take.
 pub const BUS_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Messages that were sent to NATS or RabbitMQ and have no acknowledgement yet.

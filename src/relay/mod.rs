@@ -54,10 +54,9 @@ impl Relay {
         let published = Position::default();
         let (stop, stopping) = watch::channel(false);
         let (ends, ended) = oneshot::channel();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         metrics.relays().started(relay);
         let (of_lag, of_store) = (Arc::clone(&metrics), Arc::clone(&store));
-        runtime.spawn(lag::watch(of_store, relay, Arc::clone(&published), clock, of_lag));
+        let lag = lag::watch(of_store, relay, Arc::clone(&published), clock, of_lag);
         let publisher = Publisher {
             relay,
             store,
@@ -70,14 +69,24 @@ impl Relay {
             cursor: None,
             failing: false,
         };
+        // What it runs on is made on its own thread, since it may not be dropped on one of another
+        // runtime; whether that can be done is said before this returns.
+        let (made, is_made) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name(format!("ipam-relay-{relay}")).spawn(move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            drop(made.send(Ok(())));
             give_way();
+            runtime.spawn(lag);
             run(&runtime, publisher);
             // A lookup of a name may still block a thread of it.
             runtime.shutdown_background();
             // Who no longer waits need not be told.
             let _ = ends.send(());
         })?;
+        is_made.recv().unwrap_or_else(|_| Err(io::Error::other("its thread has ended")))?;
         Ok(Self { stop, ended })
     }
 

@@ -7,8 +7,9 @@ use crate::actors::ask::Listing;
 use crate::actors::directory::Directory;
 use crate::actors::failure::Failure;
 use crate::domain::event::LoggedEvent;
+use crate::domain::invalid::Invalid;
 use crate::domain::resource::{EventResource, to_json};
-use crate::limits::{EVENT_LOOK_EVERY, EVENT_LOOK_PAUSE};
+use crate::limits::{ANSWER_BYTES_MAX, EVENT_LOOK_EVERY, EVENT_LOOK_PAUSE, FOLLOW_WAIT_MAX};
 use crate::store::error::Fault;
 use crate::store::query::EventQuery;
 use crate::store::wake::Listener;
@@ -44,9 +45,13 @@ impl Ipam {
         query: EventQuery,
         wait: Duration,
     ) -> Result<Events, Failure> {
-        let query = EventQuery { after: after.unwrap_or(0), ..query };
+        let bytes_max = Some(ANSWER_BYTES_MAX);
+        let query = EventQuery { after: after.unwrap_or(0), bytes_max, ..query };
         let mut reading = Reading::new(Arc::clone(&self.directory), query, after.is_some());
         let mut seen = reading.look().await?;
+        if let Some(after) = after.filter(|_| seen.is_nothing()) {
+            self.reached(after, "after").await?;
+        }
         if seen.is_nothing() && !wait.is_zero() {
             let _place = self.followers.wait()?;
             let waited = async {
@@ -66,6 +71,26 @@ impl Ipam {
         let items = seen.events.iter().map(|logged| to_json(&EventResource::new(logged)));
         let listing = Listing { items: items.collect(), next: last.filter(|_| seen.more) };
         Ok(Events { listing, position: seen.position, gap: seen.gap })
+    }
+
+    /// The position, when the log has come to it: after one that it has not, there would be events that
+    /// are never told. What another instance committed may be seen here a moment later.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`] naming `field`; see [`Failure`].
+    pub(super) async fn reached(&self, position: u64, field: &str) -> Result<u64, Failure> {
+        let until = Instant::now() + FOLLOW_WAIT_MAX;
+        loop {
+            let end = self.shared().store.log_end().await?;
+            if position <= end {
+                return Ok(position);
+            }
+            if !self.shared().store.is_shared() || Instant::now() >= until {
+                let why = format!("is not a position of the log, which ends at {end}");
+                return Err(Invalid::new(field, why).into());
+            }
+            tokio::time::sleep(EVENT_LOOK_PAUSE).await;
+        }
     }
 }
 

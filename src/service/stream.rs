@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use crate::actors::failure::Failure;
 use crate::domain::event::LoggedEvent;
-use crate::domain::invalid::Invalid;
 use crate::limits::{
-    EVENT_LOOK_EVERY, EVENT_STREAM_PAGE, EVENT_STREAM_QUIET_MAX, STREAM_STALL_MAX,
+    EVENT_LOOK_EVERY, EVENT_STREAM_BYTES, EVENT_STREAM_PAGE, EVENT_STREAM_QUIET_MAX,
+    STREAM_STALL_MAX,
 };
 use crate::store::query::EventQuery;
 
@@ -47,16 +47,12 @@ impl Ipam {
         query: EventQuery,
     ) -> Result<Receiver<Told>, Failure> {
         let place = self.followers.stream()?;
-        let end = self.shared().store.log_end().await?;
         let after = match from {
-            Some(From { position, field }) if position > end => {
-                let why = format!("is not a position of the log, which ends at {end}");
-                return Err(Invalid::new(field, why).into());
-            }
-            Some(From { position, .. }) => position,
-            None => end,
+            Some(From { position, field }) => self.reached(position, field).await?,
+            None => self.shared().store.log_end().await?,
         };
-        let query = EventQuery { after, limit: EVENT_STREAM_PAGE, ..query };
+        let (limit, bytes_max) = (EVENT_STREAM_PAGE, Some(EVENT_STREAM_BYTES));
+        let query = EventQuery { after, limit, bytes_max, ..query };
         let reading = Reading::new(Arc::clone(&self.directory), query, true);
         // One is taken while the next waits.
         let (out, told) = channel(1);
@@ -85,6 +81,12 @@ async fn tell(mut reading: Reading, after: u64, out: &Sender<Told>) {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(%error, "the log cannot be read for a stream; it is tried again");
+                if told_at.elapsed() >= EVENT_STREAM_QUIET_MAX {
+                    if !send(out, Told::Quiet(position)).await {
+                        return;
+                    }
+                    told_at = tokio::time::Instant::now();
+                }
                 tokio::time::sleep(EVENT_LOOK_EVERY).await;
                 continue;
             }

@@ -515,6 +515,7 @@ fn query_parameters() {
         ("/leases?pool=", invalid("pool")),
         ("/events?after=-1", invalid("after")),
         ("/events?after=x", invalid("after")),
+        ("/events?after=99999", invalid("after")),
         ("/events?after=18446744073709551616", invalid("after")),
         ("/events?kind=cat", invalid("kind")),
         ("/events?kind=Pool", invalid("kind")),

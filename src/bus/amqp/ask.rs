@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::link::{Link, away, failed};
 use super::settings::AmqpSettings;
 use crate::bus::{Ask, BusError};
+use crate::limits::BUS_ASK_PAUSE;
 
 /// Where RabbitMQ sends answers to the one who asked.
 const ANSWERS: &str = "amq.rabbitmq.reply-to";
@@ -24,7 +25,15 @@ const ANSWERS: &str = "amq.rabbitmq.reply-to";
 /// Asks over one channel, which is opened when the first question comes, and anew when it was lost.
 pub struct AmqpAsk {
     settings: AmqpSettings,
-    desk: Mutex<Option<Arc<Desk>>>,
+    desk: Mutex<Opened>,
+}
+
+/// The channel that was opened last, or why none could be, and when that was: a server that is away is
+/// not run at by every question.
+enum Opened {
+    Not,
+    Desk(Arc<Desk>),
+    Failed(BusError, Instant),
 }
 
 /// A channel, and the questions on it that wait.
@@ -69,17 +78,22 @@ impl Drop for Asked<'_> {
 
 impl AmqpAsk {
     pub fn new(settings: AmqpSettings) -> Self {
-        Self { settings, desk: Mutex::new(None) }
+        Self { settings, desk: Mutex::new(Opened::Not) }
     }
 
     async fn desk(&self) -> Result<Arc<Desk>, BusError> {
         let mut desk = self.desk.lock().await;
-        if let Some(open) = desk.as_ref().filter(|desk| desk.link.is_open()) {
-            return Ok(open.clone());
+        match &*desk {
+            Opened::Desk(open) if open.link.is_open() => return Ok(Arc::clone(open)),
+            Opened::Failed(error, at) if at.elapsed() < BUS_ASK_PAUSE => return Err(error.clone()),
+            _ => {}
         }
-        let open = Arc::new(Desk::open(&self.settings).await?);
-        *desk = Some(open.clone());
-        Ok(open)
+        let opened = Desk::open(&self.settings).await.map(Arc::new);
+        *desk = match &opened {
+            Ok(open) => Opened::Desk(Arc::clone(open)),
+            Err(error) => Opened::Failed(error.clone(), Instant::now()),
+        };
+        opened
     }
 }
 
