@@ -2,7 +2,8 @@
 //! snapshot lasts as long as its client takes, and would keep the readers from others.
 //!
 //! A read transaction does not hold up commits. It keeps the write-ahead log from beginning anew, so
-//! what was committed meanwhile stays in there; therefore its time is bounded.
+//! what was committed meanwhile stays in there; therefore its time is bounded, and that of those that
+//! overlap: they end with the first of them, and one that would have too little left does not begin.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,6 +13,7 @@ use futures_util::stream;
 use rusqlite::{Connection, Result, Row};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::domain::event::Kind;
 use crate::limits::{SNAPSHOT_AHEAD_MAX, SNAPSHOT_LASTS_MAX, SNAPSHOTS_MAX};
@@ -35,12 +37,19 @@ pub struct Snapshots {
 
 /// Those that are being read, so that they can be ended.
 #[derive(Default)]
-struct Running(Mutex<Vec<Weak<Taken>>>);
+struct Running(Mutex<Overlapping>);
+
+#[derive(Default)]
+struct Overlapping {
+    all: Vec<Weak<Taken>>,
+    /// When all of them end.
+    until: Option<Instant>,
+}
 
 impl Drop for Snapshots {
     fn drop(&mut self) {
         // Before the threads are waited for: one may be waiting for somebody to take what it read.
-        self.running.all().iter().filter_map(Weak::upgrade).for_each(|taken| taken.close());
+        self.running.lock().all.iter().filter_map(Weak::upgrade).for_each(|taken| taken.close());
     }
 }
 
@@ -60,6 +69,8 @@ impl Snapshots {
     async fn begin_within(&self, lasts: Duration) -> std::result::Result<Snapshot, Fault> {
         let (out, taken) = channel(SNAPSHOT_AHEAD_MAX);
         let taken = Arc::new(Taken(Mutex::new(taken)));
+        let others = || Fault::new(WHAT, "those that are being read must end first");
+        let until = self.running.add(&taken, lasts).ok_or_else(others)?;
         let begin = |conn: &mut Connection| {
             // What a reading before left open when it panicked.
             if !conn.is_autocommit() {
@@ -72,11 +83,10 @@ impl Snapshots {
         let end = self.threads.run_and_then(begin, read).await;
         let end = end.map_err(|no_answer| Fault::new(WHAT, no_answer))?;
         let end = end.map_err(|error| Fault::new(WHAT, error))?;
-        self.running.add(&taken);
-        let until = Arc::clone(&taken);
+        let timed = Arc::clone(&taken);
         let timer = tokio::spawn(async move {
-            tokio::time::sleep(lasts).await;
-            until.close();
+            tokio::time::sleep_until(until).await;
+            timed.close();
         });
         let taker = Taker { taken, timer: timer.abort_handle() };
         let pieces = stream::poll_fn(move |cx| taker.taken.lock().poll_recv(cx));
@@ -87,14 +97,22 @@ impl Snapshots {
 }
 
 impl Running {
-    fn all(&self) -> MutexGuard<'_, Vec<Weak<Taken>>> {
+    fn lock(&self) -> MutexGuard<'_, Overlapping> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, taken: &Arc<Taken>) {
-        let mut all = self.all();
-        all.retain(|taken| taken.strong_count() > 0);
-        all.push(Arc::downgrade(taken));
+    /// Answers until when it may be read; none when others leave it less than half of the time.
+    fn add(&self, taken: &Arc<Taken>, lasts: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        let mut running = self.lock();
+        running.all.retain(|taken| taken.strong_count() > 0);
+        let until = running.until.filter(|_| !running.all.is_empty()).unwrap_or(now + lasts);
+        if until < now + lasts / 2 {
+            return None;
+        }
+        running.until = Some(until);
+        running.all.push(Arc::downgrade(taken));
+        Some(until)
     }
 }
 
@@ -233,8 +251,8 @@ mod tests {
     }
 
     fn late_is_closed(store: &SqliteStore) -> bool {
-        let all = store.snapshots.running.all();
-        all.iter().filter_map(Weak::upgrade).all(|taken| taken.lock().is_closed())
+        let running = store.snapshots.running.lock();
+        running.all.iter().filter_map(Weak::upgrade).all(|taken| taken.lock().is_closed())
     }
 
     #[tokio::test]
@@ -254,6 +272,22 @@ mod tests {
             assert!(matches!(last, Some(Err(_))), "it does not pretend to be whole");
         }
         SqliteStore::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn those_that_overlap_end_with_the_first() {
+        let (running, lasts) = (Running::default(), Duration::from_secs(60));
+        let taken = || Arc::new(Taken(Mutex::new(channel(1).1)));
+        let (first, second, third) = (taken(), taken(), taken());
+        let until = running.add(&first, lasts).unwrap();
+        assert_eq!(running.add(&second, lasts), Some(until));
+        drop(first);
+        assert_eq!(running.add(&third, lasts), Some(until), "the second goes on");
+        // As if most of the time were over.
+        running.lock().until = Some(Instant::now() + lasts / 3);
+        assert_eq!(running.add(&taken(), lasts), None);
+        drop((second, third));
+        assert!(running.add(&taken(), lasts).unwrap() > until, "a new one has all the time");
     }
 
     #[tokio::test]
