@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipam::actors::ask::Ask;
 use ipam::actors::failure::Failure;
-use ipam::domain::request::Order;
+use ipam::domain::request::{Order, Request};
 use ipam::hooks::rule::{OnSilence, Operation, Rule};
 use ipam::limits::HOOK_CHANGES_MAX;
 use ipam::store::query::Scope;
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::world::{
     Does, World, hook, id, is_refused, json_of, keyed, named, refuse, some, tagged, with_hooks,
+    with_hooks_on,
 };
 
 const CREATE: &[Operation] = &[Operation::ReservationCreate];
@@ -164,14 +165,15 @@ fn others_go_on_while_a_hook_takes_its_time_and_a_client_may_go_away() {
     });
 }
 
+/// An order of all addresses that there are.
+fn all() -> Vec<Request> {
+    vec![Request { wanted: some(6).wanted, ..tagged("slow") }]
+}
+
 #[test]
 fn the_same_request_meanwhile_is_not_told_no() {
     with_hooks(&slow(), async |world| {
         let gate = gate(world);
-        let all = || {
-            let request = tagged("slow");
-            vec![ipam::domain::request::Request { wanted: some(6).wanted, ..request }]
-        };
         let (first, second, ()) = tokio::join!(
             world.order(all(), keyed("k")),
             async {
@@ -186,6 +188,32 @@ fn the_same_request_meanwhile_is_not_told_no() {
         );
         assert_eq!(first.unwrap(), second.unwrap());
         assert_eq!(world.questions().len(), 1);
+    });
+}
+
+#[test]
+fn the_same_request_meanwhile_is_not_told_what_is_no_longer_so() {
+    with_hooks(&slow(), async |world| {
+        let gate = Arc::new(Semaphore::new(0));
+        let no = json!({"allow": false, "reason": "no"});
+        world.let_hook("h", Does::Waits(Arc::clone(&gate), no));
+        let (first, second, ()) = tokio::join!(
+            world.order(all(), keyed("k")),
+            async {
+                world.asked(1).await;
+                world.order(all(), keyed("k")).await
+            },
+            async {
+                world.asked(1).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                gate.add_permits(2);
+            },
+        );
+        assert!(is_refused(&first, "h", "no"), "{first:?}");
+        // Or, should it be so slow that it never met the first, it is asked about itself.
+        let decided = matches!(second, Err(Failure::Contended)) || is_refused(&second, "h", "no");
+        assert!(decided, "{second:?}");
+        world.until_reserved(0).await;
     });
 }
 
