@@ -217,6 +217,33 @@ fn the_same_request_meanwhile_is_not_told_what_is_no_longer_so() {
     });
 }
 
+/// What asks is on its way, and nobody gets round to it; then it is dropped.
+#[test]
+fn what_is_not_asked_yet_is_put_back_and_known_to_the_same_request() {
+    let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    with_hooks_on(Some(idle.handle().clone()), &slow(), async |world| {
+        let (first, second, ()) = tokio::join!(
+            world.order(all(), keyed("k")),
+            async {
+                world.until_reserved(6).await;
+                world.order(all(), keyed("k")).await
+            },
+            async {
+                world.until_reserved(6).await;
+                // Long enough for the second to be told no, were it so.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                std::thread::spawn(move || drop(idle)).join().unwrap();
+            },
+        );
+        for outcome in [first, second] {
+            let may_try_again =
+                matches!(outcome, Err(Failure::Overloaded { .. } | Failure::Contended));
+            assert!(may_try_again, "{outcome:?}");
+        }
+        world.until_reserved(0).await;
+    });
+}
+
 /// An actor has permits left for others when as many as may wait for a hook do.
 #[test]
 fn a_crowded_hook_refuses_at_once_what_it_is_asked_about_and_nothing_else() {

@@ -28,6 +28,7 @@ use ipam::store::query::{EventQuery, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// What a hook does when it is asked.
@@ -101,6 +102,11 @@ pub fn refuse(reason: &str) -> Does {
 
 /// Runs a test on a pool with a /29 (six addresses); what was begun must be done when it ends.
 pub fn with_hooks(rules: &[Rule], test: impl AsyncFnOnce(&World)) {
+    with_hooks_on(None, rules, test);
+}
+
+/// The same, with hooks that are asked on another runtime.
+pub fn with_hooks_on(runtime: Option<Handle>, rules: &[Rule], test: impl AsyncFnOnce(&World)) {
     let data = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data.path()).unwrap());
@@ -109,7 +115,10 @@ pub fn with_hooks(rules: &[Rule], test: impl AsyncFnOnce(&World)) {
             bus.does.lock().unwrap().insert(rule.subject.clone(), allow());
         }
         let ask = Arc::clone(&bus) as Arc<dyn Ask>;
-        let hooks = Hooks::new(rules.to_vec(), |_| Some(Arc::clone(&ask)), &metrics).unwrap();
+        let hooks = {
+            let _entered = runtime.as_ref().map(Handle::enter);
+            Hooks::new(rules.to_vec(), |_| Some(Arc::clone(&ask)), &metrics).unwrap()
+        };
         let hour = Duration::from_secs(3600);
         let settings = Settings {
             idempotency_kept: hour,
