@@ -65,7 +65,7 @@ impl Ipam {
             // What passes the level from now on is noticed again.
             member.look();
             self.directory.count(std::slice::from_ref(&member)).await?;
-            if member.crossing(&pool).is_none() {
+            if member.known_crossing(&pool)?.is_none() {
                 return Ok(());
             }
             let pool = self.directory.admitted_to_pool(pool.id).await?;
