@@ -81,6 +81,9 @@ pub const CROSSING_SETTLES: Duration = Duration::from_millis(250);
 pub const CROSSING_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Subnets that are looked at together.
 pub const CROSSINGS_AT_ONCE: usize = 16;
+/// Subnets that are looked at or wait for the actor of their pool, all together: a small part of what
+/// one actor admits.
+pub const CROSSINGS_UNDER_WAY_MAX: usize = ACTOR_IN_FLIGHT_MAX / 8;
 /// Subnets named in a refusal, each with what is left of it.
 pub const NAMED_SUBNETS_MAX: usize = 32;
 /// Leases named in a refusal, so that the answer stays small.

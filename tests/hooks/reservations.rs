@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use ipam::actors::ask::Ask;
 use ipam::actors::failure::Failure;
+use ipam::domain::pool::NewPool;
 use ipam::domain::request::{Order, Request};
+use ipam::domain::subnet::{NewSubnet, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::hooks::rule::{OnSilence, Operation, Rule};
-use ipam::limits::HOOK_CHANGES_MAX;
+use ipam::limits::{CROSSING_SETTLES, HOOK_CHANGES_MAX};
 use ipam::store::query::Scope;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::world::{
-    Does, World, hook, id, is_refused, json_of, keyed, named, refuse, some, tagged, with_hooks,
-    with_hooks_on,
+    Does, World, hook, id, is_refused, json_of, keyed, named, new_subnet, refuse, some, tagged,
+    with_hooks, with_hooks_on,
 };
 
 const CREATE: &[Operation] = &[Operation::ReservationCreate];
@@ -241,6 +244,53 @@ fn what_is_not_asked_yet_is_put_back_and_known_to_the_same_request() {
             assert!(may_try_again, "{outcome:?}");
         }
         world.until_reserved(0).await;
+    });
+}
+
+/// A pool whose actor waits, here for what a hook has yet to decide, holds up no other pool's marks.
+#[test]
+fn a_level_is_told_while_another_pool_is_busy() {
+    with_hooks(&slow(), async |world| {
+        let pool = world.ipam.create_pool(NewPool::default(), Ask::default()).await.unwrap();
+        let make = async |pool, cidr| {
+            let new = new_subnet(cidr);
+            let settings = SubnetSettings { depleted_at: Level::new(50).ok(), ..new.settings };
+            let new = NewSubnet { settings, ..new };
+            id(&world.ipam.create_subnet(pool, new, Ask::default()).await.unwrap())
+        };
+        let neighbour = make(world.pool, "10.1.0.0/29").await;
+        let elsewhere = make(id(&pool), "10.0.0.0/29").await;
+        let fill = async |subnet| {
+            let order = Order { requests: vec![some(6)], is_list: false, dry_run: false };
+            world.ipam.reserve(Scope::Subnet(subnet), order, Ask::default()).await.unwrap();
+        };
+        let depleted = async |subnet| {
+            while json_of(&world.ipam.subnet(subnet).await.unwrap())["depleted"] != json!(true) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let gate = gate(world);
+        let held = world.reserve(tagged("slow"));
+        let deleted = async {
+            world.asked(1).await;
+            // Waits until nothing of the subnet is in flight.
+            world.ipam.delete_subnet(world.subnet, Ask::default()).await.unwrap();
+            std::time::Instant::now()
+        };
+        let meanwhile = async {
+            world.asked(1).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            fill(neighbour).await;
+            tokio::time::sleep(2 * CROSSING_SETTLES).await;
+            fill(elsewhere).await;
+            depleted(elsewhere).await;
+            let at = std::time::Instant::now();
+            gate.add_permits(1);
+            depleted(neighbour).await;
+            at
+        };
+        let (_, deleted, marked) = tokio::join!(held, deleted, meanwhile);
+        assert!(marked < deleted, "it waited for the other pool");
     });
 }
 
