@@ -106,10 +106,6 @@ impl Hooks {
         hooks.collect::<Result<_, BadRule>>().map(Self)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether any hook may have to be asked about such changes.
     pub fn are_asked_about(&self, operation: Operation) -> bool {
         self.0.iter().any(|hook| hook.rule.on.contains(&operation))
