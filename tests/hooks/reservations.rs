@@ -10,7 +10,7 @@ use ipam::domain::request::{Order, Request};
 use ipam::domain::subnet::{NewSubnet, SubnetSettings};
 use ipam::domain::threshold::Level;
 use ipam::hooks::rule::{OnSilence, Operation, Rule};
-use ipam::limits::{CROSSING_SETTLES, HOOK_CHANGES_MAX};
+use ipam::limits::{CROSSING_SETTLES, HOOK_CHANGES_MAX, HOOK_QUESTIONS_AT_ONCE, HOOKS_WAIT_MAX};
 use ipam::store::query::Scope;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -121,6 +121,27 @@ fn a_list_is_asked_about_one_by_one_and_made_as_a_whole() {
         world.let_hook("h", refuse("no"));
         assert!(is_refused(&world.order(list(), Ask::default()).await, "h", "no"));
         world.until_reserved(3).await;
+    });
+}
+
+/// Of a list, so many are asked about at once; what nobody came to be asked about is not allowed by
+/// a silence.
+#[test]
+fn what_nobody_was_asked_about_in_time_is_not_allowed() {
+    let deadline = HOOKS_WAIT_MAX - Duration::from_millis(500);
+    let patient = Rule { deadline, ..hook("h", CREATE, OnSilence::Allow) };
+    with_hooks(&[patient], async |world| {
+        let wide = new_subnet("10.1.0.0/24");
+        let wide = id(&world.ipam.create_subnet(world.pool, wide, Ask::default()).await.unwrap());
+        world.let_hook("h", Does::Sleeps);
+        let requests = vec![some(1); 2 * HOOK_QUESTIONS_AT_ONCE + 1];
+        let order = Order { requests, is_list: true, dry_run: false };
+        let made = world.ipam.reserve(Scope::Subnet(wide), order, Ask::default()).await;
+        assert!(matches!(made, Err(Failure::Overloaded { .. })), "{made:?}");
+        assert!(
+            world.questions().len() <= 2 * HOOK_QUESTIONS_AT_ONCE,
+            "the last was not asked about"
+        );
     });
 }
 
