@@ -75,12 +75,15 @@ pub const EXPIRY_LEASES_MAX: usize = 4096;
 pub const EXPIRY_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Of those that take long or cannot be ended, so many hold up no others.
 pub const EXPIRY_STUCK_MAX: usize = 1024;
-/// How long a subnet's use has to have passed its level to be told of.
+/// How long after a subnet's use has passed its level it is looked at: what is so then is told.
 pub const CROSSING_SETTLES: Duration = Duration::from_millis(250);
 /// When one that could not be told of is tried again.
 pub const CROSSING_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Subnets that are looked at together.
 pub const CROSSINGS_AT_ONCE: usize = 16;
+/// Subnets that are looked at or wait for the actor of their pool, all together: a small part of what
+/// one actor admits.
+pub const CROSSINGS_UNDER_WAY_MAX: usize = ACTOR_IN_FLIGHT_MAX / 8;
 /// Subnets named in a refusal, each with what is left of it.
 pub const NAMED_SUBNETS_MAX: usize = 32;
 /// Leases named in a refusal, so that the answer stays small.

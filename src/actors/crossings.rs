@@ -21,14 +21,10 @@ impl Crossings {
     /// Has the watcher look at a subnet, unless it is going to.
     pub fn notice(&self, member: &Member) {
         if member.is_to_be_looked_at() {
-            self.again(member.record.load().id);
+            let subnet = member.record.load().id;
+            self.noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(subnet);
+            self.wake.notify_one();
         }
-    }
-
-    /// The same, for one that could not be looked at.
-    pub fn again(&self, subnet: SubnetId) {
-        self.noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(subnet);
-        self.wake.notify_one();
     }
 
     /// Waits until some are noticed, and takes all of them. Safe to drop.

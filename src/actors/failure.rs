@@ -93,7 +93,7 @@ impl From<NotAllowed> for Failure {
     fn from(not_allowed: NotAllowed) -> Self {
         match not_allowed {
             NotAllowed::Refused { hook, reason } => Self::Refused { hook, reason },
-            NotAllowed::Crowded => Self::Overloaded { what: "a hook" },
+            NotAllowed::Crowded | NotAllowed::Late => Self::Overloaded { what: "a hook" },
         }
     }
 }

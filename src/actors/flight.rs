@@ -25,7 +25,7 @@ use crate::domain::subnet::Subnet;
 use crate::hooks::rule::Operation;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::store::change::{Change, Effect, Recorded};
-use crate::store::error::{Fault, Refusal};
+use crate::store::error::Refusal;
 use crate::store::writer::Verdict;
 
 use super::admission::Permit;
@@ -34,6 +34,7 @@ use super::failure::Failure;
 use super::handle::{Held, PoolHandle, Reply};
 use super::petition::Petition;
 use super::shared::Shared;
+use super::undecided::Deciding;
 
 /// Builds the event of a change.
 pub fn event(
@@ -99,7 +100,9 @@ impl Granted {
         match self.petition(shared, &reservations) {
             Ok(None) => self.commit(shared, now, reservations),
             Ok(Some(petition)) => {
-                shared.hooks.spawn(self.ask_first(shared.clone(), petition, (now, reservations)));
+                // Before the task is begun: until then it may be dropped, and the same request come.
+                let kept = self.kept(shared);
+                shared.hooks.spawn(kept.ask_first(shared.clone(), petition, (now, reservations)));
             }
             Err(failure) => self.give_up(Err(failure)),
         }
@@ -120,24 +123,10 @@ impl Granted {
         Ok(petition.enter(reservations)?.then_some(petition))
     }
 
-    /// Asks hooks, and then hands in the reservations as they may be made. Should this break off, what
-    /// is held is put back: nothing has reached the writer.
-    async fn ask_first(
-        self,
-        shared: Shared,
-        petition: Petition,
-        (now, reservations): (Timestamp, Vec<Reservation>),
-    ) {
+    fn kept(self, shared: &Shared) -> Kept {
         let key = self.ask.key.clone();
-        // Until after it is handed in, or put back.
-        let _deciding = key.map(|request| shared.undecided.begin(request));
-        let mut kept = Kept(Some(self));
-        let decided = petition.decide(reservations).await;
-        let Some(granted) = kept.0.take() else { return };
-        match decided {
-            Ok(reservations) => granted.commit(&shared, now, reservations),
-            Err(failure) => granted.give_up(Err(failure)),
-        }
+        let deciding = key.map(|request| shared.undecided.begin(request));
+        Kept { granted: Some(self), _deciding: deciding }
     }
 
     fn commit(mut self, shared: &Shared, now: Timestamp, reservations: Vec<Reservation>) {
@@ -230,14 +219,35 @@ impl Granted {
     }
 }
 
-/// What is held while hooks are asked.
-struct Kept(Option<Granted>);
+/// What is held while hooks are asked. Should that break off, it is put back: nothing has reached the
+/// writer.
+struct Kept {
+    granted: Option<Granted>,
+    /// Until after it is handed in, or put back.
+    _deciding: Option<Deciding>,
+}
+
+impl Kept {
+    /// Asks hooks, and then hands in the reservations as they may be made.
+    async fn ask_first(
+        mut self,
+        shared: Shared,
+        petition: Petition,
+        (now, reservations): (Timestamp, Vec<Reservation>),
+    ) {
+        let decided = petition.decide(reservations).await;
+        let Some(granted) = self.granted.take() else { return };
+        match decided {
+            Ok(reservations) => granted.commit(&shared, now, reservations),
+            Err(failure) => granted.give_up(Err(failure)),
+        }
+    }
+}
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(granted) = self.0.take() {
-            let fault = Fault::new("asking hooks", "it broke off");
-            granted.give_up(Err(Failure::StoreUnavailable(fault)));
+        if let Some(granted) = self.granted.take() {
+            granted.give_up(Err(Failure::Overloaded { what: "a hook" }));
         }
     }
 }

@@ -391,16 +391,29 @@ impl Member {
 
     /// How its addresses are used; while they are uncounted, how they were when that was known.
     pub fn usage(&self) -> Usage {
-        let Counted { reserved, resting } = self.count.load().shown();
-        Usage::new(&self.record.load().layout, reserved.into(), resting.into())
+        usage(&self.record.load(), self.count.load().shown())
     }
 
-    /// Whether it is depleted, when that is not what its record says.
+    /// Whether it is depleted, when that is known and not what its record says.
     pub fn crossing(&self, pool: &PoolHandle) -> Option<bool> {
         let record = self.record.load();
         let of_pool = pool.record.load().settings.depleted_at;
-        let depleted = record.is_depleted_with(of_pool, &self.usage());
+        let usage = usage(&record, self.counted()?);
+        let depleted = record.is_depleted_with(of_pool, &usage);
         (record.state == State::Live && depleted != record.depleted).then_some(depleted)
+    }
+
+    /// The same, for one who acts on it: a guess will not do.
+    ///
+    /// # Errors
+    /// [`Failure::Contended`] when it is not known, since what others did made its count worthless.
+    pub fn known_crossing(&self, pool: &PoolHandle) -> Result<Option<bool>, Failure> {
+        let is_live = self.record.load().state == State::Live;
+        match self.crossing(pool) {
+            // Counted since, it was noticed when it was.
+            None if is_live && self.counted().is_none() => Err(Failure::Contended),
+            crossing => Ok(crossing),
+        }
     }
 
     /// Notes that its use has passed its level; whether that is new since [`Member::look`].
@@ -421,6 +434,10 @@ impl Member {
         let rests = if may_override || self.is_guessed() { usage.quarantined } else { 0 };
         usage.free() + rests
     }
+}
+
+fn usage(subnet: &Subnet, counted: Counted) -> Usage {
+    Usage::new(&subnet.layout, counted.reserved.into(), counted.resting.into())
 }
 
 /// The subnets of a pool, in order of creation. Only the pool's actor changes the set.

@@ -47,7 +47,8 @@ impl Petition {
     /// Asks about each of them; answers what may be made.
     ///
     /// # Errors
-    /// [`Failure::Refused`] when one may not: then none may.
+    /// [`Failure::Refused`] when one may not: then none may. [`Failure::Overloaded`] when the time of
+    /// all hooks is over before all are asked about.
     pub async fn decide(
         &self,
         reservations: Vec<Reservation>,

@@ -27,13 +27,21 @@ impl Undecided {
         Deciding { undecided: Arc::clone(self), request }
     }
 
-    /// Waits until none of these is undecided. Hooks have so long to decide as [`HOOKS_WAIT_MAX`] says.
+    /// Waits until none of these is undecided; whether any was. Hooks have so long to decide as
+    /// [`HOOKS_WAIT_MAX`] says.
     ///
     /// [`HOOKS_WAIT_MAX`]: crate::limits::HOOKS_WAIT_MAX
-    pub async fn decided(&self, request: &RequestKey) {
+    pub async fn decided(&self, request: &RequestKey) -> bool {
         let mut requests = self.0.subscribe();
+        let mut waited = false;
+        let is_decided = |requests: &HashMap<RequestKey, usize>| {
+            let is_decided = !requests.contains_key(request);
+            waited |= !is_decided;
+            is_decided
+        };
         // It cannot be closed: the sender is here.
-        let _ = requests.wait_for(|requests| !requests.contains_key(request)).await;
+        let _ = requests.wait_for(is_decided).await;
+        waited
     }
 }
 
@@ -54,7 +62,7 @@ impl Drop for Deciding {
 mod tests {
     use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
@@ -64,14 +72,13 @@ mod tests {
         let undecided = Arc::new(Undecided::default());
         let [first, second, _other] =
             ["a", "a", "b"].map(|name| Undecided::begin(&undecided, key(name)));
-        let is_decided = || {
-            let (a, mut context) = (key("a"), Context::from_waker(Waker::noop()));
-            pin!(undecided.decided(&a)).poll(&mut context).is_ready()
-        };
-        assert!(!is_decided());
+        let (a, mut context) = (key("a"), Context::from_waker(Waker::noop()));
+        let mut decided = pin!(undecided.decided(&a));
+        assert_eq!(decided.as_mut().poll(&mut context), Poll::Pending);
         drop(first);
-        assert!(!is_decided());
+        assert_eq!(decided.as_mut().poll(&mut context), Poll::Pending);
         drop(second);
-        assert!(is_decided());
+        assert_eq!(decided.poll(&mut context), Poll::Ready(true));
+        assert_eq!(pin!(undecided.decided(&a)).poll(&mut context), Poll::Ready(false));
     }
 }

@@ -57,6 +57,8 @@ pub enum NotAllowed {
     },
     /// As many changes as may wait for a hook already do.
     Crowded,
+    /// The time of all hooks together was over before this one was asked. That is no silence of it.
+    Late,
 }
 
 /// What a hook means.
@@ -104,10 +106,6 @@ impl Hooks {
             })
         });
         hooks.collect::<Result<_, BadRule>>().map(Self)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Whether any hook may have to be asked about such changes.
@@ -170,7 +168,7 @@ impl Asking {
         for (hook, place) in self.hooks.0.iter().zip(&self.places) {
             if matter.concerns(&hook.rule) {
                 hook.enter(place)?;
-                if let Heard::Refused(reason) = hook.hear(matter, self.until, read).await {
+                if let Heard::Refused(reason) = hook.hear(matter, self.until, read).await? {
                     return Err(hook.refused(reason));
                 }
             }
@@ -202,7 +200,7 @@ impl Asking {
                 Answer::Refused(reason) => Ok(Heard::Refused(reason)),
                 Answer::Patched(patch) => Ok(Heard::Patched(patch.apply(&reservation)?)),
             };
-            match hook.hear(&matter, self.until, read).await {
+            match hook.hear(&matter, self.until, read).await? {
                 Heard::Allowed => {}
                 Heard::Refused(reason) => return Err(hook.refused(reason)),
                 Heard::Patched(patched) => {
@@ -232,15 +230,22 @@ impl Hook {
         NotAllowed::Refused { hook: self.rule.name.clone(), reason }
     }
 
-    /// Asks, and says what the answer means, or that there is none.
+    /// Asks, and says what the answer means, or what it means that there is none.
+    ///
+    /// # Errors
+    /// [`NotAllowed::Late`] when nobody was asked.
     async fn hear<T>(
         &self,
         matter: &Matter<'_>,
         until: Instant,
         read: impl FnOnce(&[u8]) -> Result<Heard<T>, Rubbish>,
-    ) -> Heard<T> {
+    ) -> Result<Heard<T>, NotAllowed> {
         let begun = Instant::now();
         let deadline = self.rule.deadline.min(until.saturating_duration_since(begun));
+        if deadline.is_zero() {
+            self.metrics.admission_refused("hook");
+            return Err(NotAllowed::Late);
+        }
         let question = matter.question(&self.rule.name);
         let answer = self.answer(question, deadline).await;
         let heard = answer.and_then(|answer| Ok(read(&answer)?));
@@ -253,7 +258,7 @@ impl Hook {
         };
         self.metrics.hook(&self.name, outcome, begun.elapsed());
         self.tell(heard.as_ref().err());
-        match (heard, self.rule.on_silence) {
+        Ok(match (heard, self.rule.on_silence) {
             (Ok(heard), _) => heard,
             (Err(_), OnSilence::Allow) => Heard::Allowed,
             (Err(NotHeard::Silent(_)), OnSilence::Refuse) => {
@@ -262,14 +267,11 @@ impl Hook {
             (Err(NotHeard::Rubbish(_)), OnSilence::Refuse) => {
                 Heard::Refused("the answer of the hook cannot be used".into())
             }
-        }
+        })
     }
 
     async fn answer(&self, question: Bytes, deadline: Duration) -> Result<Bytes, NotHeard> {
         let silent = |why: &str| NotHeard::Silent(why.to_owned());
-        if deadline.is_zero() {
-            return Err(silent("those before it took all the time that there is"));
-        }
         let (bus, subject) = (Arc::clone(&self.bus), self.rule.subject.clone());
         let asked = async move {
             tokio::time::timeout(deadline, bus.ask(&subject, question, deadline)).await

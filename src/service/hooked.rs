@@ -162,7 +162,14 @@ impl Ipam {
         // What is in memory may be old when others write to the store.
         let mut is_fresh = !self.shared().store.is_shared();
         for _ in 0..PATCH_ATTEMPTS_MAX {
-            let shown = show().await.and_then(|shown| {
+            let shown = show().await;
+            // Before the condition: its own beginning changed the revision.
+            if let Ok(shown) = &shown
+                && shown.current.state() == State::Deleting
+            {
+                return change(ask).await;
+            }
+            let shown = shown.and_then(|shown| {
                 ask.condition.check(shown.current.revision())?;
                 Ok(shown)
             });
@@ -174,9 +181,6 @@ impl Ipam {
                 }
                 shown => shown?,
             };
-            if shown.current.state() == State::Deleting {
-                return change(ask).await;
-            }
             self.ask_about(operation, || shown.matter(operation, &ask)).await?;
             let condition = Condition::OneOf(vec![shown.current.revision()]);
             match change(Ask { condition, ..ask.clone() }).await {

@@ -113,9 +113,12 @@ impl Ipam {
             let mut leases = reservation.leases.iter();
             let lease = leases.find(|lease| lease.id == id).ok_or_else(not_found)?.clone();
             ask.condition.check(lease.revision)?;
-            let (asked, parents) = ((Operation::LeaseDelete, &ask.origin), reservation.pool);
-            let subnet = self.subnet_record(lease.subnet).await?.ok_or_else(not_found)?;
-            self.ask_about_lease(asked, (parents, &subnet), (&lease, None)).await?;
+            if self.shared().hooks.are_asked_about(Operation::LeaseDelete) {
+                let (asked, pool) = ((Operation::LeaseDelete, &ask.origin), reservation.pool);
+                let subnet = self.promptly(self.subnet_record(lease.subnet)).await?;
+                let subnet = subnet.ok_or_else(not_found)?;
+                self.ask_about_lease(asked, (pool, &subnet), (&lease, None)).await?;
+            }
             let ended = if reservation.leases.len() == 1 {
                 let current = self.promptly(self.in_context(reservation)).await?;
                 // The reservation ends as well.
@@ -144,7 +147,7 @@ impl Ipam {
         if !self.shared().hooks.are_asked_about(operation) {
             return Ok(());
         }
-        let pool = self.directory.pool(pool).await?.record.load_full();
+        let pool = self.promptly(self.directory.pool(pool)).await?.record.load_full();
         let both = [Some(before), after].into_iter().flatten();
         self.ask_about(operation, || Matter {
             operation,
@@ -165,7 +168,8 @@ impl Ipam {
         origin: Origin,
     ) -> Result<(), Failure> {
         let not_found = || Failure::not_found(Kind::Lease, lease.id);
-        let subnet = self.subnet_record(lease.subnet).await?.ok_or_else(not_found)?;
+        let subnet = self.promptly(self.subnet_record(lease.subnet)).await?;
+        let subnet = subnet.ok_or_else(not_found)?;
         let held = self.held(vec![(lease.subnet, vec![lease.address])]).await?;
         let parents = (reservation.pool, Some(lease.subnet));
         let data = to_raw(&LeaseResource::new(lease, &subnet));

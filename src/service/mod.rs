@@ -258,9 +258,15 @@ impl Ipam {
         };
         // It may have met what the very same request did, which was in flight: an address taken, a
         // range in use. Only what is durable can tell.
-        self.shared().undecided.decided(&key).await;
+        let waited = self.shared().undecided.decided(&key).await;
         self.shared().writer.fence().await.map_err(Failure::OutcomeUnknown)?;
-        self.replay(&key).await?.ok_or(failed)
+        self.replay(&key).await?.ok_or(match failed {
+            // The other was not carried out, and what it held is free again.
+            Failure::Exhausted { .. } | Failure::AddressTaken { .. } if waited => {
+                Failure::Contended
+            }
+            failed => failed,
+        })
     }
 
     /// A read before a change, whose client was promised an answer by then.

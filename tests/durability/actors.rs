@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ipam::actors::Arbiters;
 use ipam::actors::ask::{Answer, Ask};
+use ipam::actors::count::Count;
 use ipam::actors::directory::{Directory, Refreshing};
 use ipam::actors::failure::Failure;
-use ipam::actors::handle::{PoolMessage, Reserve, SubnetHandle, SubnetMessage};
+use ipam::actors::handle::{Member, PoolMessage, Reserve, SubnetHandle, SubnetMessage};
 use ipam::actors::shared::Shared;
 use ipam::clock::Clock;
 use ipam::domain::annotations::Annotations;
@@ -16,6 +17,7 @@ use ipam::domain::event::{Event, Kind, Origin, Verb};
 use ipam::domain::id::{EventId, PoolId, SubnetId};
 use ipam::domain::pool::{NewPool, Pool};
 use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::limits::ACTOR_IN_FLIGHT_MAX;
 use ipam::store::Store;
 use ipam::store::change::{Change, Effect};
@@ -199,6 +201,24 @@ fn a_pool_that_cannot_be_told_to_refresh_is_told_later() {
         world.directory.drop_pool(world.pool);
         assert!(matches!(refresh(), Refreshing::Needless), "the next request loads it");
         assert!(!Arc::ptr_eq(&before, &world.handle().await), "its subnets as well");
+    });
+}
+
+#[test]
+fn a_level_is_not_judged_by_a_use_that_is_not_known() {
+    in_system(async |world| {
+        world.reserve(6).await.unwrap();
+        let (pool, member) = world.directory.member(world.subnet).await.unwrap();
+        let full = Subnet::clone(&member.record.load());
+        let settings = SubnetSettings { depleted_at: Level::new(90).ok(), ..full.settings };
+        let full = Subnet { settings, depleted: true, ..full };
+        let member = Member::new(full, Count::default());
+        let crossing = member.known_crossing(&pool);
+        assert!(matches!(crossing, Err(Failure::Contended)), "{crossing:?}");
+        assert_eq!(member.crossing(&pool), None);
+        let member = Arc::new(member);
+        world.directory.count(std::slice::from_ref(&member)).await.unwrap();
+        assert_eq!(member.known_crossing(&pool).unwrap(), None, "it is full");
     });
 }
 

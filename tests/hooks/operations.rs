@@ -162,6 +162,20 @@ fn a_hook_is_asked_again_when_another_change_comes_between() {
     }
 }
 
+/// It was allowed when it began, and its beginning changed the revision.
+#[test]
+fn a_deletion_that_was_begun_is_gone_on_with_under_its_first_revision() {
+    let both = [Operation::PoolDelete, Operation::SubnetDelete];
+    with_hooks(&[hook("h", &both, OnSilence::Refuse)], async |world| {
+        world.let_hook("h", refuse("no"));
+        let (pool, subnet) = world.being_deleted().await;
+        let ask = || Ask { condition: Condition::OneOf(vec![1]), ..Ask::default() };
+        world.ipam.delete_subnet(subnet, ask()).await.unwrap();
+        world.ipam.delete_pool(pool, ask()).await.unwrap();
+        assert!(world.questions().is_empty());
+    });
+}
+
 #[test]
 fn the_last_lease_ends_its_reservation_which_is_asked_about_as_well() {
     let both = [Operation::LeaseDelete, Operation::ReservationDelete];

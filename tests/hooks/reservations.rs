@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use ipam::actors::ask::Ask;
 use ipam::actors::failure::Failure;
-use ipam::domain::request::Order;
+use ipam::domain::pool::NewPool;
+use ipam::domain::request::{Order, Request};
+use ipam::domain::subnet::{NewSubnet, SubnetSettings};
+use ipam::domain::threshold::Level;
 use ipam::hooks::rule::{OnSilence, Operation, Rule};
-use ipam::limits::HOOK_CHANGES_MAX;
+use ipam::limits::{CROSSING_SETTLES, HOOK_CHANGES_MAX, HOOK_QUESTIONS_AT_ONCE, HOOKS_WAIT_MAX};
 use ipam::store::query::Scope;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::world::{
-    Does, World, hook, id, is_refused, json_of, keyed, named, refuse, some, tagged, with_hooks,
+    Does, World, hook, id, is_refused, json_of, keyed, named, new_subnet, refuse, some, tagged,
+    with_hooks, with_hooks_on,
 };
 
 const CREATE: &[Operation] = &[Operation::ReservationCreate];
@@ -120,6 +124,27 @@ fn a_list_is_asked_about_one_by_one_and_made_as_a_whole() {
     });
 }
 
+/// Of a list, so many are asked about at once; what nobody came to be asked about is not allowed by
+/// a silence.
+#[test]
+fn what_nobody_was_asked_about_in_time_is_not_allowed() {
+    let deadline = HOOKS_WAIT_MAX - Duration::from_millis(500);
+    let patient = Rule { deadline, ..hook("h", CREATE, OnSilence::Allow) };
+    with_hooks(&[patient], async |world| {
+        let wide = new_subnet("10.1.0.0/24");
+        let wide = id(&world.ipam.create_subnet(world.pool, wide, Ask::default()).await.unwrap());
+        world.let_hook("h", Does::Sleeps);
+        let requests = vec![some(1); 2 * HOOK_QUESTIONS_AT_ONCE + 1];
+        let order = Order { requests, is_list: true, dry_run: false };
+        let made = world.ipam.reserve(Scope::Subnet(wide), order, Ask::default()).await;
+        assert!(matches!(made, Err(Failure::Overloaded { .. })), "{made:?}");
+        assert!(
+            world.questions().len() <= 2 * HOOK_QUESTIONS_AT_ONCE,
+            "the last was not asked about"
+        );
+    });
+}
+
 #[test]
 fn a_dry_run_and_what_the_pool_is_asked() {
     with_hooks(&refusing(), async |world| {
@@ -164,14 +189,15 @@ fn others_go_on_while_a_hook_takes_its_time_and_a_client_may_go_away() {
     });
 }
 
+/// An order of all addresses that there are.
+fn all() -> Vec<Request> {
+    vec![Request { wanted: some(6).wanted, ..tagged("slow") }]
+}
+
 #[test]
 fn the_same_request_meanwhile_is_not_told_no() {
     with_hooks(&slow(), async |world| {
         let gate = gate(world);
-        let all = || {
-            let request = tagged("slow");
-            vec![ipam::domain::request::Request { wanted: some(6).wanted, ..request }]
-        };
         let (first, second, ()) = tokio::join!(
             world.order(all(), keyed("k")),
             async {
@@ -186,6 +212,106 @@ fn the_same_request_meanwhile_is_not_told_no() {
         );
         assert_eq!(first.unwrap(), second.unwrap());
         assert_eq!(world.questions().len(), 1);
+    });
+}
+
+#[test]
+fn the_same_request_meanwhile_is_not_told_what_is_no_longer_so() {
+    with_hooks(&slow(), async |world| {
+        let gate = Arc::new(Semaphore::new(0));
+        let no = json!({"allow": false, "reason": "no"});
+        world.let_hook("h", Does::Waits(Arc::clone(&gate), no));
+        let (first, second, ()) = tokio::join!(
+            world.order(all(), keyed("k")),
+            async {
+                world.asked(1).await;
+                world.order(all(), keyed("k")).await
+            },
+            async {
+                world.asked(1).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                gate.add_permits(2);
+            },
+        );
+        assert!(is_refused(&first, "h", "no"), "{first:?}");
+        // Or, should it be so slow that it never met the first, it is asked about itself.
+        let decided = matches!(second, Err(Failure::Contended)) || is_refused(&second, "h", "no");
+        assert!(decided, "{second:?}");
+        world.until_reserved(0).await;
+    });
+}
+
+/// What asks is on its way, and nobody gets round to it; then it is dropped.
+#[test]
+fn what_is_not_asked_yet_is_put_back_and_known_to_the_same_request() {
+    let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    with_hooks_on(Some(idle.handle().clone()), &slow(), async |world| {
+        let (first, second, ()) = tokio::join!(
+            world.order(all(), keyed("k")),
+            async {
+                world.until_reserved(6).await;
+                world.order(all(), keyed("k")).await
+            },
+            async {
+                world.until_reserved(6).await;
+                // Long enough for the second to be told no, were it so.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                std::thread::spawn(move || drop(idle)).join().unwrap();
+            },
+        );
+        for outcome in [first, second] {
+            let may_try_again =
+                matches!(outcome, Err(Failure::Overloaded { .. } | Failure::Contended));
+            assert!(may_try_again, "{outcome:?}");
+        }
+        world.until_reserved(0).await;
+    });
+}
+
+/// A pool whose actor waits, here for what a hook has yet to decide, holds up no other pool's marks.
+#[test]
+fn a_level_is_told_while_another_pool_is_busy() {
+    with_hooks(&slow(), async |world| {
+        let pool = world.ipam.create_pool(NewPool::default(), Ask::default()).await.unwrap();
+        let make = async |pool, cidr| {
+            let new = new_subnet(cidr);
+            let settings = SubnetSettings { depleted_at: Level::new(50).ok(), ..new.settings };
+            let new = NewSubnet { settings, ..new };
+            id(&world.ipam.create_subnet(pool, new, Ask::default()).await.unwrap())
+        };
+        let neighbour = make(world.pool, "10.1.0.0/29").await;
+        let elsewhere = make(id(&pool), "10.0.0.0/29").await;
+        let fill = async |subnet| {
+            let order = Order { requests: vec![some(6)], is_list: false, dry_run: false };
+            world.ipam.reserve(Scope::Subnet(subnet), order, Ask::default()).await.unwrap();
+        };
+        let depleted = async |subnet| {
+            while json_of(&world.ipam.subnet(subnet).await.unwrap())["depleted"] != json!(true) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let gate = gate(world);
+        let held = world.reserve(tagged("slow"));
+        let deleted = async {
+            world.asked(1).await;
+            // Waits until nothing of the subnet is in flight.
+            world.ipam.delete_subnet(world.subnet, Ask::default()).await.unwrap();
+            std::time::Instant::now()
+        };
+        let meanwhile = async {
+            world.asked(1).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            fill(neighbour).await;
+            tokio::time::sleep(2 * CROSSING_SETTLES).await;
+            fill(elsewhere).await;
+            depleted(elsewhere).await;
+            let at = std::time::Instant::now();
+            gate.add_permits(1);
+            depleted(neighbour).await;
+            at
+        };
+        let (_, deleted, marked) = tokio::join!(held, deleted, meanwhile);
+        assert!(marked < deleted, "it waited for the other pool");
     });
 }
 

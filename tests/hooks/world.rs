@@ -2,29 +2,33 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ipam::actors::ask::{Answer, Ask as Asked};
 use ipam::actors::failure::Failure;
+use ipam::actors::flight::event;
 use ipam::bus::{Ask, BusError, BusKind};
 use ipam::clock::Clock;
 use ipam::domain::annotations::Annotations;
+use ipam::domain::event::{Kind, Origin, Verb};
 use ipam::domain::id::{PoolId, SubnetId};
-use ipam::domain::pool::NewPool;
+use ipam::domain::pool::{NewPool, Pool};
 use ipam::domain::request::{Order, Request, Wanted};
-use ipam::domain::subnet::{Layout, NewSubnet, Span, SubnetSettings};
+use ipam::domain::resource::{PoolResource, SubnetResource, to_raw};
+use ipam::domain::subnet::{Layout, NewSubnet, Span, Subnet, SubnetSettings};
 use ipam::hooks::Hooks;
 use ipam::hooks::rule::{OnSilence, Operation, Rule};
 use ipam::service::{Ipam, Settings};
 use ipam::store::Store;
 use ipam::store::audit::check;
-use ipam::store::change::RequestKey;
+use ipam::store::change::{Batch, Change, Effect, RequestKey};
 use ipam::store::query::{EventQuery, Scope};
 use ipam::store::sqlite::SqliteStore;
 use ipam::telemetry::Metrics;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// What a hook does when it is asked.
@@ -98,6 +102,11 @@ pub fn refuse(reason: &str) -> Does {
 
 /// Runs a test on a pool with a /29 (six addresses); what was begun must be done when it ends.
 pub fn with_hooks(rules: &[Rule], test: impl AsyncFnOnce(&World)) {
+    with_hooks_on(None, rules, test);
+}
+
+/// The same, with hooks that are asked on another runtime.
+pub fn with_hooks_on(runtime: Option<Handle>, rules: &[Rule], test: impl AsyncFnOnce(&World)) {
     let data = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data.path()).unwrap());
@@ -106,7 +115,10 @@ pub fn with_hooks(rules: &[Rule], test: impl AsyncFnOnce(&World)) {
             bus.does.lock().unwrap().insert(rule.subject.clone(), allow());
         }
         let ask = Arc::clone(&bus) as Arc<dyn Ask>;
-        let hooks = Hooks::new(rules.to_vec(), |_| Some(Arc::clone(&ask)), &metrics).unwrap();
+        let hooks = {
+            let _entered = runtime.as_ref().map(Handle::enter);
+            Hooks::new(rules.to_vec(), |_| Some(Arc::clone(&ask)), &metrics).unwrap()
+        };
         let hour = Duration::from_secs(3600);
         let settings = Settings {
             idempotency_kept: hour,
@@ -176,6 +188,41 @@ pub fn is_refused<T>(outcome: &Result<T, Failure>, by: &str, why: &str) -> bool 
 impl World {
     pub fn let_hook(&self, name: &str, does: Does) {
         self.bus.does.lock().unwrap().insert(name.into(), does);
+    }
+
+    /// A pool and its subnet whose deletion was begun by another, and broke off.
+    pub async fn being_deleted(&self) -> (PoolId, SubnetId) {
+        let now = Clock::System.now();
+        let pool = Pool::new(PoolId::generate(), NewPool::default(), now);
+        let subnet = Subnet::new(SubnetId::generate(), pool.id, new_subnet("10.2.0.0/29"), now);
+        let ids = (pool.id, subnet.id);
+        let of_pool = |verb, pool: &Pool| {
+            let data = to_raw(&PoolResource::new(pool, None));
+            event((Kind::Pool, verb), (pool.id, None), pool.id, Origin::default(), data)
+        };
+        let of_subnet = |verb, subnet: &Subnet| {
+            let (of, data) = (subnet.id, to_raw(&SubnetResource::new(subnet, None)));
+            event((Kind::Subnet, verb), (ids.0, Some(of)), of, Origin::default(), data)
+        };
+        let (ending, ending_subnet) = (pool.deleting(now), subnet.deleting(now));
+        for (event, effect) in [
+            (of_pool(Verb::Created, &pool), Effect::CreatePool(pool)),
+            (
+                of_subnet(Verb::Created, &subnet),
+                Effect::CreateSubnet { subnet, pool_subnets_revision: 0 },
+            ),
+            (
+                of_subnet(Verb::Deleting, &ending_subnet),
+                Effect::UpdateSubnet { subnet: ending_subnet, pool_subnets_revision: None },
+            ),
+            (of_pool(Verb::Deleting, &ending), Effect::UpdatePool(ending)),
+        ] {
+            let changes = vec![Change::new(effect, event)];
+            let give_up_at = Instant::now() + Duration::from_secs(30);
+            let batch = Batch { changes, at: now, answers_since: now, give_up_at };
+            assert_eq!(self.store.commit(Arc::new(batch)).await.unwrap(), [Ok(())]);
+        }
+        ids
     }
 
     /// What was asked since this was last called.

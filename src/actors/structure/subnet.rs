@@ -117,7 +117,7 @@ impl Structure<'_> {
         let member = self.member(id)?;
         self.directory.count(std::slice::from_ref(&member)).await?;
         let before = member.record.load_full();
-        let Some(depleted) = member.crossing(self.pool) else { return Ok(()) };
+        let Some(depleted) = member.known_crossing(self.pool)? else { return Ok(()) };
         let after = before.marked(depleted, self.now());
         let verb = if depleted { Verb::Depleted } else { Verb::Replenished };
         let origin = Origin { actor: Some("ipam".into()), request_id: None };
