@@ -180,6 +180,8 @@ pub const RELAY_CLAIM_EVERY: Duration = Duration::from_secs(1);
 /// Events that a relay reads and publishes at once, and their bytes, exceeded by one event at most.
 pub const RELAY_PAGE_EVENTS: usize = 512;
 pub const RELAY_PAGE_BYTES: usize = 1024 * 1024;
+/// How long a relay lets requests go first when processors are short.
+pub const RELAY_GIVE_WAY_MAX: Duration = Duration::from_secs(2);
 /// How often a relay looks for events when it is not woken: those of other instances.
 pub const RELAY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it notes at most how far it has come; after a crash so much is published again.
@@ -199,7 +201,7 @@ pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const BUS_ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long connecting to one server of a bus may take.
 pub const BUS_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
-/// Messages that were sent to NATS or RabbitMQ and have no acknowledgement yet.
+/// Messages that were sent to NATS or RabbitMQ and are not known to be there yet.
 pub const NATS_UNACKNOWLEDGED_MAX: usize = 4 * 1024;
 pub const AMQP_UNACKNOWLEDGED_MAX: usize = 1024;
 /// How long a stream that is made here knows which messages it has.

@@ -24,6 +24,7 @@ use crate::store::wake::Listener;
 use crate::telemetry::{Metrics, RelayState};
 
 use super::cursor::{Cursor, Position};
+use super::priority::Patience;
 
 /// What of a relay can be set.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +135,7 @@ impl Publisher {
     /// nothing left.
     async fn publish_all(&mut self, mut position: u64) {
         let mut read_ahead = None;
+        let mut patience = Patience::default();
         loop {
             // Before the log is read: a commit after this is not the last.
             let stopping = *self.stop.borrow();
@@ -143,12 +145,17 @@ impl Publisher {
             };
             let Some(last) = page.items.last().map(|last| last.position) else {
                 self.works(RelayState::Idle);
+                patience.renew();
                 if stopping {
                     return;
                 }
                 self.wait_for_more().await;
                 continue;
             };
+            tokio::select! {
+                () = stopped(&mut self.stop) => {}
+                () = patience.give_way() => {}
+            }
             let more = page.more;
             let messages = self.messages(&page.items);
             drop(page);

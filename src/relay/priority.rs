@@ -1,0 +1,148 @@
+//! Requests go first: the relay runs at a lower priority, and while processors are short it lets a burst
+//! pass before it publishes what came of it.
+//!
+//! What it publishes makes work for others, too: for a bus and its consumers on the same machine, which the
+//! priority of our thread does not hold back. So the relay waits itself, and not for long: an event is told
+//! [`RELAY_GIVE_WAY_MAX`] after it could have been at the latest, and one that comes alone at once.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::limits::RELAY_GIVE_WAY_MAX;
+
+/// How long Linux has had threads wait for a processor, since it was started
+/// (<https://docs.kernel.org/accounting/psi.html>).
+const PRESSURE: &str = "/proc/pressure/cpu";
+/// How long it is looked whether processors are short. The relay rests meanwhile: they may be short for what
+/// it does.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it is not looked again when they were not.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// They are short when somebody waits for one during so much of the time, in percent.
+const SHORT_PERCENT: u128 = 50;
+
+/// Lets all other threads go first, where that can be asked for one thread.
+pub fn lower() {
+    /// Against those of the service: a third of their share when all want the processor.
+    #[cfg(target_os = "linux")]
+    const NICE: i32 = 5;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the relay runs at the priority of all");
+    }
+}
+
+/// When the relay waits, and how long it still may.
+#[derive(Default)]
+pub struct Patience {
+    /// Since the first page after everything was published.
+    behind: Option<Behind>,
+}
+
+#[derive(Clone, Copy)]
+struct Behind {
+    since: Instant,
+    /// It need not be looked before that.
+    look_at: Instant,
+}
+
+/// How long threads had waited for a processor by then, in microseconds.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    waited: u64,
+}
+
+impl Patience {
+    /// Everything is published.
+    pub fn renew(&mut self) {
+        self.behind = None;
+    }
+
+    /// Before a page is published: waits while processors are short, if this is not the first page since
+    /// everything was published, and not for longer than is left. Where nobody says whether they are, it
+    /// does not wait.
+    pub async fn give_way(&mut self) {
+        let Some(behind) = &mut self.behind else {
+            let now = Instant::now();
+            self.behind = Some(Behind { since: now, look_at: now });
+            return;
+        };
+        if Instant::now() < behind.look_at {
+            return;
+        }
+        while behind.since.elapsed() < RELAY_GIVE_WAY_MAX {
+            let before = Sample::take();
+            sleep(LOOK).await;
+            let short =
+                before.zip(Sample::take()).is_some_and(|(before, now)| before.is_short(&now));
+            if !short {
+                break;
+            }
+        }
+        behind.look_at = Instant::now() + LOOK_AGAIN;
+    }
+}
+
+impl Sample {
+    fn take() -> Option<Self> {
+        let waited = waited(&fs::read_to_string(PRESSURE).ok()?)?;
+        Some(Self { at: Instant::now(), waited })
+    }
+
+    /// Whether processors were short from this sample to a later one.
+    fn is_short(&self, later: &Self) -> bool {
+        let passed = later.at.duration_since(self.at);
+        let waited = u128::from(later.waited.saturating_sub(self.waited));
+        waited * 100 >= passed.as_micros() * SHORT_PERCENT
+    }
+}
+
+/// From `some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`.
+fn waited(text: &str) -> Option<u64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ').find_map(|field| field.strip_prefix("total="))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_text_is_read() {
+        let text =
+            "some avg10=28.84 avg60=15.16 avg300=20.76 total=204352651\nfull avg10=0 total=7\n";
+        assert_eq!(waited(text), Some(204_352_651));
+        for other in ["", "full avg10=0.00 total=7", "some avg10=0.00", "some total=x"] {
+            assert_eq!(waited(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn processors_are_short_when_somebody_waited_half_of_the_time() {
+        let at = Instant::now();
+        let from = Sample { at, waited: 1_000 };
+        let after = |milliseconds, waited| Sample {
+            at: at + Duration::from_millis(milliseconds),
+            waited: 1_000 + waited,
+        };
+        assert!(!from.is_short(&after(100, 49_999)));
+        assert!(from.is_short(&after(100, 50_000)));
+    }
+
+    #[tokio::test]
+    async fn the_first_page_never_waits_and_none_waits_for_long() {
+        let mut patience = Patience::default();
+        let begun = Instant::now();
+        patience.give_way().await;
+        assert!(begun.elapsed() < LOOK, "the first page waited");
+        patience.behind =
+            begun.checked_sub(RELAY_GIVE_WAY_MAX).map(|since| Behind { since, look_at: since });
+        patience.give_way().await;
+        assert!(begun.elapsed() < LOOK, "a late page waited");
+        patience.renew();
+        assert!(patience.behind.is_none());
+    }
+}
