@@ -124,7 +124,7 @@ mod tests {
     fn processors_are_short_when_somebody_waited_half_of_the_time() {
         let at = Instant::now();
         let from = Sample { at, waited: 1_000 };
-        let after = |milliseconds, waited| Sample {
+        let after = |milliseconds, waited: u64| Sample {
             at: at + Duration::from_millis(milliseconds),
             waited: 1_000 + waited,
         };
