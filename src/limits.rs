@@ -181,7 +181,7 @@ pub const RELAY_CLAIM_EVERY: Duration = Duration::from_secs(1);
 pub const RELAY_PAGE_EVENTS: usize = 512;
 pub const RELAY_PAGE_BYTES: usize = 1024 * 1024;
 /// How long a relay lets requests go first when processors are short.
-pub const RELAY_GIVE_WAY_MAX: Duration = Duration::from_secs(2);
+pub const RELAY_GIVE_WAY_MAX: Duration = Duration::from_secs(3);
 /// How often a relay looks for events when it is not woken: those of other instances.
 pub const RELAY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it notes at most how far it has come; after a crash so much is published again.

@@ -57,12 +57,13 @@ impl Relay {
         let (ends, ended) = oneshot::channel();
         metrics.relays().started(relay);
         let (of_lag, of_store) = (Arc::clone(&metrics), Arc::clone(&store));
-        let lag = lag::watch(of_store, relay, Arc::clone(&published), clock, of_lag);
+        let lag = lag::watch(of_store, relay, Arc::clone(&published), clock.clone(), of_lag);
         let publisher = Publisher {
             relay,
             store,
             bus,
             wake: wake.listen(),
+            clock,
             metrics,
             settings,
             published,

@@ -18,7 +18,8 @@ const PRESSURE: &str = "/proc/pressure/cpu";
 /// How long it is looked whether processors are short. The relay rests meanwhile: they may be short for what
 /// it does.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long it is not looked again when they were not.
+/// How long it is not looked again when they were not; and after how long without a page the next one goes
+/// out at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// They are short when somebody waits for one during so much of the time, in percent. With all of them in use
 /// by requests it is 50 to 90, and seldom more than 10 on a machine that has some to spare.
@@ -35,18 +36,13 @@ pub fn lower() {
     }
 }
 
-/// When the relay waits, and how long it still may.
+/// When the relay waits.
 #[derive(Default)]
 pub struct Patience {
-    /// Since the first page after everything was published.
-    behind: Option<Behind>,
-}
-
-#[derive(Clone, Copy)]
-struct Behind {
-    since: Instant,
+    /// When the last page was published.
+    last_page: Option<Instant>,
     /// It need not be looked before that.
-    look_at: Instant,
+    look_at: Option<Instant>,
 }
 
 /// How long threads had waited for a processor by then, in microseconds.
@@ -57,33 +53,30 @@ struct Sample {
 }
 
 impl Patience {
-    /// Everything is published.
-    pub fn renew(&mut self) {
-        self.behind = None;
+    /// A page was published.
+    pub fn published(&mut self) {
+        self.last_page = Some(Instant::now());
     }
 
-    /// Before a page is published: waits while processors are short, if this is not the first page since
-    /// everything was published, and not for longer than is left. Where nobody says whether they are, it
-    /// does not wait.
-    pub async fn give_way(&mut self) {
-        let Some(behind) = &mut self.behind else {
-            let now = Instant::now();
-            self.behind = Some(Behind { since: now, look_at: now });
-            return;
-        };
-        if Instant::now() < behind.look_at {
+    /// Before a page is published whose oldest event was committed so long ago: waits while processors are
+    /// short, if pages follow each other, and until that event is as old as it may become. Where nobody
+    /// says whether processors are short, it does not wait.
+    pub async fn give_way(&mut self, age: Duration) {
+        let now = Instant::now();
+        let alone = self.last_page.is_none_or(|last| now.duration_since(last) > LOOK_AGAIN);
+        if alone || self.look_at.is_some_and(|look_at| now < look_at) {
             return;
         }
-        while behind.since.elapsed() < RELAY_GIVE_WAY_MAX {
+        let until = now + RELAY_GIVE_WAY_MAX.saturating_sub(age);
+        while Instant::now() < until {
             let before = Sample::take();
             sleep(LOOK).await;
-            let short =
-                before.zip(Sample::take()).is_some_and(|(before, now)| before.is_short(&now));
-            if !short {
-                break;
+            let after = Sample::take();
+            if !before.zip(after).is_some_and(|(before, after)| before.is_short(&after)) {
+                self.look_at = Some(Instant::now() + LOOK_AGAIN);
+                return;
             }
         }
-        behind.look_at = Instant::now() + LOOK_AGAIN;
     }
 }
 
@@ -134,16 +127,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_page_never_waits_and_none_waits_for_long() {
+    async fn a_lone_page_never_waits_nor_does_a_late_one() {
         let mut patience = Patience::default();
         let begun = Instant::now();
-        patience.give_way().await;
-        assert!(begun.elapsed() < LOOK, "the first page waited");
-        patience.behind =
-            begun.checked_sub(RELAY_GIVE_WAY_MAX).map(|since| Behind { since, look_at: since });
-        patience.give_way().await;
-        assert!(begun.elapsed() < LOOK, "a late page waited");
-        patience.renew();
-        assert!(patience.behind.is_none());
+        patience.give_way(Duration::ZERO).await;
+        patience.published();
+        patience.give_way(RELAY_GIVE_WAY_MAX).await;
+        assert!(begun.elapsed() < LOOK, "it waited");
     }
 }

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::bus::message::{Message, Published, messages_of};
 use crate::bus::{Bus, BusError};
+use crate::clock::Clock;
 use crate::domain::event::LoggedEvent;
 use crate::limits::{
     RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS, RELAY_PAUSE_MAX,
@@ -52,6 +54,7 @@ pub struct Publisher {
     pub store: Arc<dyn Store>,
     pub bus: Box<dyn Bus>,
     pub wake: Listener,
+    pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub published: Position,
@@ -145,7 +148,6 @@ impl Publisher {
             };
             let Some(last) = page.items.last().map(|last| last.position) else {
                 self.works(RelayState::Idle);
-                patience.renew();
                 if stopping {
                     return;
                 }
@@ -154,7 +156,7 @@ impl Publisher {
             };
             tokio::select! {
                 () = stopped(&mut self.stop) => {}
-                () = patience.give_way() => {}
+                () = patience.give_way(self.age(&page)) => {}
             }
             let more = page.more;
             let messages = self.messages(&page.items);
@@ -167,11 +169,18 @@ impl Publisher {
             } else {
                 self.publish(&messages).await;
             }
+            patience.published();
             position = last;
             if let Some(cursor) = &self.cursor {
                 cursor.advance(position);
             }
         }
+    }
+
+    /// How long ago the oldest event of a page was committed.
+    fn age(&self, page: &Page<LoggedEvent>) -> Duration {
+        let oldest = page.items.first().map_or(Timestamp::MAX, |oldest| oldest.at);
+        self.clock.now().duration_since(oldest).try_into().unwrap_or_default()
     }
 
     fn messages(&self, events: &[LoggedEvent]) -> Vec<Message> {
