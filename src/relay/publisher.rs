@@ -154,9 +154,10 @@ impl Publisher {
                 self.wait_for_more().await;
                 continue;
             };
+            let age = self.age(&page);
             tokio::select! {
                 () = stopped(&mut self.stop) => {}
-                () = patience.give_way(self.age(&page)) => {}
+                () = patience.give_way(age) => {}
             }
             let more = page.more;
             let messages = self.messages(&page.items);
