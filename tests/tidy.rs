@@ -242,7 +242,13 @@ fn files_stay_short() {
 fn nothing_is_left_behind() {
     let mut texts = sources(&["src", "tests", "benches"], "rs");
     for (place, extension) in
-        [("deploy", "toml"), ("README.md", "md"), ("ARCHITECTURE.md", "md"), ("Cargo.toml", "toml")]
+        [
+            ("deploy", "toml"),
+            ("docs", "md"),
+            ("README.md", "md"),
+            ("ARCHITECTURE.md", "md"),
+            ("Cargo.toml", "toml"),
+        ]
     {
         texts.extend(sources(&[place], extension));
     }
