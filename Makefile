@@ -13,7 +13,7 @@ PORT_MONGO ?= 27017
 DENY_VERSION := 0.20.2
 DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-BOOK_VERSION := MDBOOKVERSION
+BOOK_VERSION := 0.5.2
 BOOK := target/tools/mdbook-$(BOOK_VERSION)/bin/mdbook
 
 .PHONY: help
