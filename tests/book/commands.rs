@@ -39,7 +39,8 @@ fn blocks_say_what_they_are_and_are_that() {
             match block.language.as_str() {
                 // `shell` is for what needs more than a server: a bus, a database, rights.
                 "sh" | "shell" => {
-                    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+                    let mut bash =
+                        Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
                     bash.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
                     assert!(bash.wait().unwrap().success(), "{place}: bash does not read it");
                     session::commands(&text);

@@ -25,7 +25,7 @@ const AWAITED: &[&str] = &[
 ];
 
 /// Names of others, which look like ours.
-const OF_OTHERS: &[&str] = &["user_version", "reply_to", "IPAM_PORT"];
+const OF_OTHERS: &[&str] = &["user_version", "reply_to", "allow_responses", "IPAM_PORT"];
 
 /// Paths of machines, and not of the API.
 const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/data", "/ipam"];
@@ -81,7 +81,8 @@ fn is_snake(name: &str) -> bool {
 #[test]
 fn names_in_code_spans_are_known() {
     let (options, words, metrics) = (options(), words(), metrics());
-    let helps = ["serve", "check", "bench"].map(help).concat();
+    // And what every program has.
+    let helps = ["serve", "check", "bench"].map(help).concat() + "--version";
     let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     for document in Document::all() {
         for (line, span) in document.spans() {
@@ -103,7 +104,8 @@ fn names_in_code_spans_are_known() {
                     let known = metrics.contains(metric.trim_end_matches('…'));
                     assert!(known, "{place}: {metric} is no metric");
                 } else if is_snake(part) && !OF_OTHERS.contains(&part) && !is_awaited(part) {
-                    let known = words.contains(part) || codes.contains(part) || metrics.contains(part);
+                    let known =
+                        words.contains(part) || codes.contains(part) || metrics.contains(part);
                     assert!(known, "{place}: nothing is called {part}");
                 }
             }
@@ -135,10 +137,17 @@ fn flags_in_commands_are_known() {
             }
             for line in document.text_of(&block).replace("\\\n", " ").lines() {
                 for (command, help) in &helps {
-                    let Some((_, rest)) = line.split_once(&format!("ipam {command} ")) else { continue };
+                    let Some((_, rest)) = line.split_once(&format!("ipam {command} ")) else {
+                        continue;
+                    };
                     for flag in rest.split([' ', '=']).filter(|word| word.starts_with("--")) {
-                        let known = help.contains(flag) || flag == "--bench-route" || is_awaited(flag);
-                        assert!(known, "{}: ipam {command} has no {flag}", document.place(block.opened));
+                        let known =
+                            help.contains(flag) || flag == "--bench-route" || is_awaited(flag);
+                        assert!(
+                            known,
+                            "{}: ipam {command} has no {flag}",
+                            document.place(block.opened)
+                        );
                     }
                 }
             }
@@ -154,7 +163,9 @@ fn routes_are_served() {
     for document in Document::all() {
         for (line, span) in document.spans() {
             let (method, path) = match span.split_once(' ') {
-                Some((method, path)) if method.chars().all(|c| c.is_ascii_uppercase()) => (method, path),
+                Some((method, path)) if method.chars().all(|c| c.is_ascii_uppercase()) => {
+                    (method, path)
+                }
                 _ => ("", span.as_str()),
             };
             if !path.starts_with('/') || PLACES.iter().any(|place| path.starts_with(place)) {
@@ -166,16 +177,17 @@ fn routes_are_served() {
                 "HEAD" => "GET",
                 other => other,
             };
-            let served = routes.iter().any(|(of, pattern)| {
-                (method.is_empty() || of == method) && matches(pattern, path)
-            });
+            let served = routes
+                .iter()
+                .any(|(of, pattern)| (method.is_empty() || of == method) && matches(pattern, path));
             assert!(served, "{}: {span} is not served", document.place(line));
         }
     }
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    let (pattern, path): (Vec<_>, Vec<_>) =
+        (pattern.split('/').collect(), path.split('/').collect());
     let fits = |(pattern, path): (&&str, &&str)| pattern == path || pattern.starts_with('{');
     pattern.len() == path.len() && pattern.iter().zip(&path).all(fits)
 }

@@ -41,7 +41,10 @@ fn links_lead_somewhere() {
             let of = if file.is_empty() { page.path.as_path() } else { Path::new(&path) };
             let found = pages.iter().find(|page| page.path == of);
             let anchors = found.map(Document::anchors).unwrap_or_default();
-            assert!(anchors.iter().any(|known| known == anchor), "{place}: no {target} in {anchors:?}");
+            assert!(
+                anchors.iter().any(|known| known == anchor),
+                "{place}: no {target} in {anchors:?}"
+            );
         }
     }
 }

@@ -69,7 +69,9 @@ fn groups(file: &str) -> Vec<Group> {
             let bare = bare.strip_prefix(' ').unwrap_or(bare);
             if let Some((_, example)) = &mut group.table {
                 example.push(bare.to_owned());
-            } else if let Some(name) = bare.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
+            } else if let Some(name) =
+                bare.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]"))
+            {
                 group.table = Some((name.to_owned(), vec![bare.to_owned()]));
             } else if let Some(found) = key(line) {
                 group.keys.push(found);
@@ -111,7 +113,9 @@ fn prose(comment: &[String]) -> String {
 fn in_short(flag: &Arg) -> (String, Option<String>) {
     let help = flag.get_help().unwrap().to_string().replace('\n', " ");
     match help.split_once("[default: ") {
-        Some((text, default)) => (text.trim().to_owned(), Some(default.trim_end_matches(']').to_owned())),
+        Some((text, default)) => {
+            (text.trim().to_owned(), Some(default.trim_end_matches(']').to_owned()))
+        }
         None => (help, None),
     }
 }
@@ -125,7 +129,8 @@ fn reference() -> String {
     for group in groups(&file) {
         if let Some((name, example)) = &group.table {
             // Its own first line says that it is commented out, which it is not here.
-            write!(page, "\n## {name}\n\nOnly in the file.\n\n{}\n", prose(&group.comment)).unwrap();
+            write!(page, "\n## {name}\n\nOnly in the file.\n\n{}\n", prose(&group.comment))
+                .unwrap();
             writeln!(page, "```toml\n{}\n```", example.join("\n")).unwrap();
             continue;
         }
@@ -142,9 +147,14 @@ fn reference() -> String {
         page += "\n| key | default | example | flag | environment | in short |\n|---|---|---|---|---|---|\n";
         for (name, value) in &group.keys {
             let flag = flags.iter().find(|flag| flag.get_id().as_str() == name);
-            let flag = flag.unwrap_or_else(|| panic!("deploy/ipam.toml has {name}, and no flag has"));
+            let flag =
+                flag.unwrap_or_else(|| panic!("deploy/ipam.toml has {name}, and no flag has"));
             let (short, default) = in_short(flag);
-            let default = default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+            let default = match default {
+                Some(words) if words.contains(' ') => words,
+                Some(value) => format!("`{value}`"),
+                None => "none".to_owned(),
+            };
             let variable = flag.get_env().unwrap().to_str().unwrap();
             let long = flag.get_long().unwrap();
             writeln!(

@@ -95,7 +95,11 @@ fn parts(text: &str) -> Vec<Part<'_>> {
             Some(Part::Varies(time))
         } else if BEFORE_NUMBERS.iter().any(|name| before.ends_with(name)) {
             let end = rest.find(['\n', '\r', ',', '}', ' ']).unwrap_or(rest.len());
-            let end = if before.ends_with("date: ") { rest.find(['\n', '\r']).unwrap_or(end) } else { end };
+            let end = if before.ends_with("date: ") {
+                rest.find(['\n', '\r']).unwrap_or(end)
+            } else {
+                end
+            };
             (end > 0).then(|| Part::Varies(&rest[..end]))
         } else {
             None
@@ -146,7 +150,9 @@ fn ids_and_times_differ_and_nothing_else() {
     let a = "01a20b20-d71f-7732-b68e-cdd91903f3a5";
     let b = "01a20b20-d71f-7732-b68e-cdd91903f3a6";
     let mut ids = Ids::default();
-    let text = |id: &str, time: &str| format!("{{\"id\": \"{id}\", \"of\": \"{id}-0\", \"at\": \"{time}\"}}");
+    let text = |id: &str, time: &str| {
+        format!("{{\"id\": \"{id}\", \"of\": \"{id}-0\", \"at\": \"{time}\"}}")
+    };
     let shown = text(a, "2026-01-31T12:00:00Z");
     assert!(ids.same(&shown, &text(b, "2027-01-31T12:00:00.123456Z")));
     assert!(!ids.same(&shown, &text(a, "2026-01-31T12:00:00Z")), "another id stands for it");

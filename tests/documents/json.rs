@@ -17,7 +17,8 @@ enum Node {
 /// The values in `text`, one after the other, each on lines of its own. None when one is not JSON.
 pub fn shown(text: &str) -> Option<String> {
     let mut shown = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter::<Box<serde_json::value::RawValue>>()
+    for value in
+        serde_json::Deserializer::from_str(text).into_iter::<Box<serde_json::value::RawValue>>()
     {
         let node = read(&mut value.ok()?.get().chars().peekable());
         let mut text = String::new();
@@ -126,8 +127,10 @@ fn on_one_line(node: &Node) -> String {
         }
         Node::Object(members) if members.is_empty() => "{}".to_owned(),
         Node::Object(members) => {
-            let members: Vec<_> =
-                members.iter().map(|(name, item)| format!("{name}: {}", on_one_line(item))).collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, item)| format!("{name}: {}", on_one_line(item)))
+                .collect();
             format!("{{ {} }}", members.join(", "))
         }
     }
@@ -136,8 +139,7 @@ fn on_one_line(node: &Node) -> String {
 #[test]
 fn json_is_shown_in_its_order() {
     let text = r#"{"b":[],"a":{"x":[1, 2.50,"q\"]"]},"n":340282366920938463463374607431768211455}"#;
-    let expected =
-        r#"{ "b": [], "a": { "x": [1, 2.50, "q\"]"] }, "n": 340282366920938463463374607431768211455 }"#;
+    let expected = r#"{ "b": [], "a": { "x": [1, 2.50, "q\"]"] }, "n": 340282366920938463463374607431768211455 }"#;
     assert_eq!(shown(text).unwrap(), expected);
     let long = format!(r#"{{"a":"{}","b":1}} {{}}"#, "x".repeat(90));
     assert_eq!(

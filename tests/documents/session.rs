@@ -106,7 +106,8 @@ impl Session<'_> {
             return format!("{known}{suffix}");
         }
         let answered = self.printed.split("\"id\":\"").nth(1).and_then(id);
-        let answered = answered.unwrap_or_else(|| panic!("{place}: no answer before {value} has an id"));
+        let answered =
+            answered.unwrap_or_else(|| panic!("{place}: no answer before {value} has an id"));
         if !self.ids.pair(documented, answered) {
             assert!(updates(), "{place}: {value} is not the id answered");
             self.renamed.push((documented.to_owned(), self.ids.as_documented(answered)));
