@@ -59,7 +59,8 @@ fn leases(server: &Server) -> Vec<(String, Value, Value)> {
 fn everything_moves_and_a_second_run_makes_nothing() {
     let data = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [old, new] = [Server::start(data[0].path()), Server::start(data[1].path())];
-    for (pool, net) in [("a", "10.1.0"), ("b", "10.2.0")] {
+    // More than one page of reservations in the first.
+    for (pool, net, held) in [("a", "10.1.0", 110), ("b", "10.2.0", 2)] {
         let pool = ask(
             &old,
             "POST",
@@ -70,14 +71,15 @@ fn everything_moves_and_a_second_run_makes_nothing() {
         let span = json!({"name": "s", "start": format!("{net}.10"), "end": format!("{net}.200")});
         let subnet = ask(&old, "POST", &path, &span);
         let path = format!("/subnets/{}/reservations", subnet["id"].as_str().unwrap());
-        // More than one page of reservations.
-        for number in 0..110 {
+        let reservation = |number| {
             let lease = json!({"name": format!("eth{number}"), "metadata": [number]});
-            ask(&old, "POST", &path, &json!({"name": "r", "leases": [lease]}));
-        }
+            json!({"name": "r", "leases": [lease]})
+        };
+        let list: Value = (0..held).map(reservation).collect();
+        ask(&old, "POST", &path, &list);
     }
     let ids = moved(&old, &new);
-    assert_eq!(ids.lines().count(), 2 + 2 + 220);
+    assert_eq!(ids.lines().count(), 2 + 2 + 112);
     assert_eq!(leases(&new), leases(&old));
 
     let first = ids.lines().next().unwrap().split('\t').collect::<Vec<_>>();
@@ -85,7 +87,7 @@ fn everything_moves_and_a_second_run_makes_nothing() {
     assert_eq!(found["pools"][0]["id"], first[2]);
     assert_eq!(found["pools"][0]["usage"]["reserved"], 110);
     assert_eq!(moved(&old, &new), ids, "what is there is found again");
-    assert_eq!(leases(&new).len(), 220);
+    assert_eq!(leases(&new).len(), 112);
     old.stop();
     new.stop();
     data.iter().for_each(|data| assert_clean(data.path()));
