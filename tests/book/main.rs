@@ -2,6 +2,8 @@
 //! commands do what they say. `UPDATE_DOCS=1 cargo test --test book` writes the configuration reference
 //! and the answers of the commands anew.
 
+mod backup;
+mod client;
 mod commands;
 mod names;
 mod pages;

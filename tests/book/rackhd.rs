@@ -1,36 +1,13 @@
 //! The script that moves everything from the original service. What it reads from speaks the original's
 //! API: this service does.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::client::ask;
 use crate::documents::markdown::root;
 use crate::server::{Server, assert_clean};
-
-fn ask(server: &Server, method: &str, path: &str, body: &Value) -> Value {
-    let mut stream = TcpStream::connect(server.address).unwrap();
-    let body = if method == "GET" { String::new() } else { body.to_string() };
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: application/json\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = BufReader::new(stream);
-    let mut line = String::new();
-    answer.read_line(&mut line).unwrap();
-    assert!(line.contains(" 20"), "{method} {path}: {line}");
-    while line != "\r\n" {
-        line.clear();
-        answer.read_line(&mut line).unwrap();
-    }
-    let mut text = String::new();
-    answer.read_to_string(&mut text).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
 
 fn moved(from: &Server, to: &Server) -> String {
     let output = Command::new("python3")
