@@ -100,7 +100,7 @@ fn names_in_code_spans_are_known() {
             for part in span.split(|c: char| c.is_whitespace() || "=,;(\"'".contains(c)) {
                 if let Some(variable) = part.strip_prefix("IPAM_") {
                     let name = variable.trim_matches('…').to_lowercase();
-                    let known = options.iter().any(|option| *option == name)
+                    let known = options.contains(&name)
                         || name.is_empty()
                         || name == "config"
                         || OF_OTHERS.contains(&part);
