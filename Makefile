@@ -13,6 +13,9 @@ PORT_MONGO ?= 27017
 DENY_VERSION := 0.20.2
 DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
+BOOK_VERSION := 0.5.2
+BOOK := target/tools/mdbook-$(BOOK_VERSION)/bin/mdbook
+
 .PHONY: help
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +42,7 @@ test: servers ## Run every test
 .PHONY: test-fast
 test-fast: ## Run the tests that need no server: the embedded store only
 	$(CARGO) test --locked --lib --bins --test tidy --test program --test api --test store \
-		--test durability --test allocation --test relay --test hooks -- --skip on_mongo
+		--test durability --test allocation --test relay --test hooks --test book -- --skip on_mongo
 
 .PHONY: bench
 bench: servers ## Measure: memory and bitmap in process, then the service over HTTP, on both stores (minutes)
@@ -80,3 +83,13 @@ $(DENY):
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
 		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features cargo-deny@$(DENY_VERSION)
+
+# Not part of `check`: tests hold the book true, and this makes pages of it.
+.PHONY: book
+book: $(BOOK) ## Build the book of docs/ into target/book
+	$(BOOK) build docs
+
+$(BOOK):
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features mdbook@$(BOOK_VERSION)

@@ -241,9 +241,13 @@ fn files_stay_short() {
 #[test]
 fn nothing_is_left_behind() {
     let mut texts = sources(&["src", "tests", "benches"], "rs");
-    for (place, extension) in
-        [("deploy", "toml"), ("README.md", "md"), ("ARCHITECTURE.md", "md"), ("Cargo.toml", "toml")]
-    {
+    for (place, extension) in [
+        ("deploy", "toml"),
+        ("docs", "md"),
+        ("README.md", "md"),
+        ("ARCHITECTURE.md", "md"),
+        ("Cargo.toml", "toml"),
+    ] {
         texts.extend(sources(&[place], extension));
     }
     for source in texts {
