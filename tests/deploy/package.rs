@@ -21,7 +21,7 @@ struct Serving {
 
 impl Serving {
     fn start(debian: &Debian) -> Self {
-        let unit = Unit::new(&read(debian.path("/lib/systemd/system/ipam.service")));
+        let unit = Unit::new(&read(debian.path("/usr/lib/systemd/system/ipam.service")));
         let user = format!("--userspec={}:{}", unit.value("User"), unit.value("Group"));
         let mut command = Command::new("chroot");
         command.arg(user).arg(debian.root()).args(["env", "-C"]).arg(unit.working_directory());
@@ -90,15 +90,15 @@ fn it_is_installed_upgraded_removed_and_purged() {
         ("/etc/ipam/ipam.toml", "root:ipam 640"),
         ("/etc/default/ipam", "root:root 640"),
         ("/var/lib/ipam", "ipam:ipam 750"),
-        ("/lib/systemd/system/ipam.service", "root:root 644"),
+        ("/usr/lib/systemd/system/ipam.service", "root:root 644"),
         ("/usr/share/bash-completion/completions/ipam", "root:root 644"),
         ("/usr/share/zsh/vendor-completions/_ipam", "root:root 644"),
         ("/usr/share/fish/vendor_completions.d/ipam.fish", "root:root 644"),
         ("/usr/share/ipam/openapi.json", "root:root 644"),
         ("/usr/share/ipam/schemas/ipam.lease.created.json", "root:root 644"),
         ("/usr/share/doc/ipam/copyright", "root:root 644"),
-        ("/usr/share/doc/ipam/README.md.gz", "root:root 644"),
-        ("/usr/share/doc/ipam/CHANGELOG.md.gz", "root:root 644"),
+        ("/usr/share/doc/ipam/README.md", "root:root 644"),
+        ("/usr/share/doc/ipam/CHANGELOG.md", "root:root 644"),
     ] {
         assert_eq!(debian.rights(path), rights, "{path}");
     }
