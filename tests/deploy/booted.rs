@@ -38,7 +38,10 @@ impl Machine {
         }
         let mut message = [0; 4096];
         loop {
-            let length = ready.recv(&mut message).expect("systemd says in time that it has booted");
+            let length = ready.recv(&mut message).unwrap_or_else(|error| {
+                let log = read(machine.debian.path("/boot.log"));
+                panic!("systemd does not say in time that it has booted: {error}: {log}")
+            });
             let text = String::from_utf8_lossy(&message[..length]).into_owned();
             if text.lines().any(|line| line == "READY=1") {
                 break;
@@ -130,7 +133,7 @@ fn machine() -> Option<Machine> {
     }
     let machine = Machine::boot();
     if machine.is_none() {
-        skipped("no control group can be made here, so systemd is not booted");
+        skipped("no namespaces or control groups can be made here, so systemd is not booted");
     }
     machine
 }

@@ -42,6 +42,7 @@ fn build() -> Packages {
         "--no-build",
         "--no-strip",
         "--fast",
+        "--compress-type=gz",
         "--offline",
         "--locked",
         "--quiet",
