@@ -38,7 +38,7 @@ tools: $(DENY) $(DEB) ## Install what checks and packages are made with, into ta
 
 .PHONY: deb
 deb: $(DEB) ## Build the Debian package, into target/debian
-	$(DEB) --locked
+	$(DEB) --locked --compress-system
 
 .PHONY: test
 test: servers $(DEB) ## Run every test
@@ -84,7 +84,8 @@ deny: $(DENY) ## Check licences, banned crates and where crates come from
 deny-advisories: $(DENY) ## Check for crates with known vulnerabilities (needs github.com)
 	$(DENY) --locked check advisories
 
-# Not optimised: they run for a second and so build in about a minute.
+# Not optimised: they run for a second and so build in about a minute. (cargo-deb leaves it to others to
+# compress.)
 UNOPTIMISED := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 

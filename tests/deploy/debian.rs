@@ -43,6 +43,7 @@ fn build() -> Packages {
         "--no-strip",
         "--fast",
         "--compress-type=gz",
+        "--compress-system",
         "--offline",
         "--locked",
         "--quiet",
