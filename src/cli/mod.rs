@@ -57,6 +57,9 @@ fn explain(error: &clap::Error) -> ! {
 }
 
 #[cfg(test)]
+mod man;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
