@@ -20,8 +20,6 @@ const AWAITED: &[&str] = &[
     "ipam initiate",
     "deploy/Dockerfile",
     "deploy/compose.yaml",
-    "deploy/kubernetes",
-    "deploy/systemd",
 ];
 
 /// Names of others, which look like ours.
