@@ -38,19 +38,24 @@ async fn a_passing_mongod_is_found_within_10_seconds_and_one_that_fails_is_not_u
 
 /// Reserves one address after the other until it is told to stop; each request is repeated with its key
 /// until it is answered. Answers the addresses.
-fn reserves(server: SocketAddr, subnet: String, stop: Arc<AtomicBool>) -> JoinHandle<Vec<String>> {
+fn reserves(
+    server: SocketAddr,
+    (who, subnet): (usize, String),
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<Vec<String>> {
     tokio::spawn(async move {
         let mut given = Vec::new();
         let path = format!("/subnets/{subnet}/reservations");
         let mut client = None;
         while !stop.load(Ordering::Relaxed) {
-            let key = format!("k-{}", given.len());
+            let key = format!("k-{who}-{}", given.len());
+            let body = json!({});
             let made = loop {
                 let mut open = match client.take() {
                     Some(open) => open,
                     None => Client::connect(server).await.expect("the server listens"),
                 };
-                let asked = open.try_send(Method::POST, &path, Some(&key), Some(&json!({})));
+                let asked = open.try_send(Method::POST, &path, Some(&key), Some(&body));
                 let Ok(answer) = asked.await else { continue };
                 client = Some(open);
                 if answer.refused().is_none() {
@@ -77,9 +82,8 @@ async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_
     let subnet = client.new_subnet(&pool, "10.0.0.0/16").await;
     let stop = Arc::new(AtomicBool::new(false));
     let load: Vec<_> = (0..4)
-        .map(|_| reserves(subject.address(), subnet.clone(), Arc::clone(&stop)))
+        .map(|who| reserves(subject.address(), (who, subnet.clone()), Arc::clone(&stop)))
         .collect();
-    // Each has keys of its own only by its target and body: they differ by nothing, so four ask as one.
     let held = async || {
         let mut client = subject.server().connect().await;
         let answer = client.get(&format!("/subnets/{subnet}")).await;
@@ -103,12 +107,13 @@ async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_
         }
     }
     stop.store(true, Ordering::Relaxed);
-    let mut given = HashSet::new();
+    let mut given = Vec::new();
     for one in load {
-        let of_one = one.await.expect("nothing else is answered");
-        assert_unique(&of_one);
-        given.extend(of_one);
+        given.extend(one.await.expect("nothing else is answered"));
     }
+    assert_unique(&given);
+    println!("{} addresses were given, each once", given.len());
+    let given: HashSet<String> = given.into_iter().collect();
     let mut client = subject.server().connect().await;
     let leases = client.list(&format!("/leases?subnet={subnet}"), "leases").await;
     let leased: Vec<String> =

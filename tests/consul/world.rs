@@ -46,8 +46,8 @@ impl Told {
     pub fn on_embedded(self) -> Subject {
         let data = Data::Embedded(self.root.path().join("data"));
         let Self { command, root } = self.with("IPAM_CONSUL_MONGO", "");
-        let server = Server::start_by(command, &data);
-        Subject { server: Some(server), data, root }
+        let server = Server::start_by(command, data);
+        Subject { server: Some(server), root }
     }
 
     /// Starts it on a database of the MongoDB that it finds, whatever else it is told; waits until it can
@@ -55,15 +55,14 @@ impl Told {
     pub fn on_found(self, database: &str) -> Subject {
         let data = Data::Mongo { uri: NOWHERE.to_owned(), database: database.to_owned() };
         let Self { command, root } = self;
-        let server = Server::launch(command, &data);
-        Subject { server: Some(server), data, root }
+        let server = Server::launch(command, data);
+        Subject { server: Some(server), root }
     }
 }
 
 /// A server that was told of an agent.
 pub struct Subject {
     server: Option<Server>,
-    pub data: Data,
     root: TempDir,
 }
 
