@@ -280,7 +280,9 @@ async fn start_when_there<T>(
             Err(why) => why,
         };
         match why {
-            MongoOpenError::Unsuitable(_) if unsuitable == Unsuitable::Ends => return Err(why.into()),
+            MongoOpenError::Unsuitable(_) if unsuitable == Unsuitable::Ends => {
+                return Err(why.into());
+            }
             MongoOpenError::Unsuitable(_) => {
                 if !std::mem::replace(&mut told, true) {
                     error!(error = %why, "the store cannot be used as it is; trying again");

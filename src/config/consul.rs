@@ -119,7 +119,8 @@ struct At {
 
 /// Takes a URL apart; `tls` is whether one that need not say so is meant with TLS.
 fn at(key: &'static str, text: &str, tls: bool) -> Result<At, ConsulKeyError> {
-    let (scheme, rest) = text.split_once("://").unwrap_or((if tls { "https" } else { "http" }, text));
+    let (scheme, rest) =
+        text.split_once("://").unwrap_or((if tls { "https" } else { "http" }, text));
     if scheme == "unix" && !rest.is_empty() {
         let url = "http://localhost".to_owned();
         return Ok(At { url, socket: Some(rest.into()), login: None });
@@ -475,7 +476,10 @@ mod tests {
             (keys("a.b", &[]), "consul_service: the name of a service"),
             (keys("", &[]), "consul_service: the name of a service"),
             (keys("ipam", &[""]), "consul_tags: a tag has"),
-            (EntryKeys { id: Some(String::new()), ..keys("ipam", &[]) }, "consul_service_id: an id"),
+            (
+                EntryKeys { id: Some(String::new()), ..keys("ipam", &[]) },
+                "consul_service_id: an id",
+            ),
         ] {
             let error = entry(keys).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");

@@ -74,7 +74,10 @@ pub enum StoreAt {
     Directory(PathBuf),
     Mongo(MongoSettings),
     /// A MongoDB that Consul, which is given then, knows the servers of.
-    Consul { lookup: Lookup, database: String },
+    Consul {
+        lookup: Lookup,
+        database: String,
+    },
 }
 
 impl StoreAt {
@@ -167,14 +170,15 @@ impl Config {
         let amqp = amqp.map(|uri| bus::amqp(&uri, options.amqp_ca)).transpose();
         let amqp =
             amqp.map_err(|error| if by_amqp.is_some() { error.of("consul_amqp") } else { error })?;
-        let store = match (looked_up.as_ref().and_then(|consul| consul.mongo.as_ref()), options.mongo) {
-            (Some(lookup), given) => {
-                ignored.extend(given.map(|_| "mongo"));
-                StoreAt::consul(lookup, &database)?
-            }
-            (None, Some(servers)) => StoreAt::mongo(&servers, &database)?,
-            (None, None) => StoreAt::Directory(required("data", options.data)?),
-        };
+        let store =
+            match (looked_up.as_ref().and_then(|consul| consul.mongo.as_ref()), options.mongo) {
+                (Some(lookup), given) => {
+                    ignored.extend(given.map(|_| "mongo"));
+                    StoreAt::consul(lookup, &database)?
+                }
+                (None, Some(servers)) => StoreAt::mongo(&servers, &database)?,
+                (None, None) => StoreAt::Directory(required("data", options.data)?),
+            };
         let consul = looked_up.map(|consul| ConsulConfig {
             settings: consul.agent,
             entry: consul.entry,

@@ -78,7 +78,9 @@ impl Consul {
             let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
             let Ok(identity) = Identity::from_pem(&pem) else {
                 let (certificate, key) = (certificate.display(), key.display());
-                return failed(format!("{certificate} and {key} are no certificate and key in PEM"));
+                return failed(format!(
+                    "{certificate} and {key} are no certificate and key in PEM"
+                ));
             };
             builder = builder.identity(identity);
         }
@@ -162,8 +164,7 @@ impl Consul {
     /// # Errors
     /// [`ConsulError`]
     pub async fn knows(&self, registered: &Registered) -> Result<bool, ConsulError> {
-        let url =
-            self.url_of(&["v1", "agent", "health", "service", "id", registered.id.as_str()]);
+        let url = self.url_of(&["v1", "agent", "health", "service", "id", registered.id.as_str()]);
         let request = self.client.request(Method::GET, url).timeout(CONSUL_ANSWER_WAIT_MAX);
         let response = self.send(request).await?;
         // The status says how it is; only this one, that it is not there.
@@ -252,10 +253,9 @@ impl Consul {
     /// A text of the agent's without the token, should it repeat that.
     async fn cleansed(&self, text: &str) -> String {
         match self.token().await {
-            Ok(Some(token)) => token.to_str().map_or_else(
-                |_| String::new(),
-                |token| text.replace(token, "***"),
-            ),
+            Ok(Some(token)) => {
+                token.to_str().map_or_else(|_| String::new(), |token| text.replace(token, "***"))
+            }
             _ => text.to_owned(),
         }
     }

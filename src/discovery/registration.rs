@@ -152,7 +152,10 @@ async fn keep_registered(
         let pause = match looked {
             Ok(is_new) => {
                 if is_new && is_known {
-                    tracing::warn!(consul.id = id, "the agent did not know this instance; registered again");
+                    tracing::warn!(
+                        consul.id = id,
+                        "the agent did not know this instance; registered again"
+                    );
                 } else if is_new {
                     tracing::info!(consul.id = id, "registered");
                 } else if is_failing {
@@ -163,7 +166,10 @@ async fn keep_registered(
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(consul.id = id, "{error}; this instance is registered when it does");
+                    tracing::warn!(
+                        consul.id = id,
+                        "{error}; this instance is registered when it does"
+                    );
                 }
                 let longer = longer(next_pause).min(CONSUL_LOOK_EVERY);
                 std::mem::replace(&mut next_pause, longer)

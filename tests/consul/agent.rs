@@ -134,8 +134,7 @@ impl Agent {
     }
 
     async fn put(&self, path: &str, body: Option<&Value>) {
-        let (status, answer) =
-            self.ask(Method::PUT, path, body).await.expect("the agent answers");
+        let (status, answer) = self.ask(Method::PUT, path, body).await.expect("the agent answers");
         assert!(status.is_success(), "{path}: {status} {answer}");
     }
 

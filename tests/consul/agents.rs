@@ -68,8 +68,7 @@ async fn a_token_that_is_refused_is_said_within_5_seconds_and_shown_nowhere() {
     agent.restart().await;
     agent.name("mongodb", "m", mongod.address(0)).await;
     let database = fresh_database();
-    let mut subject =
-        Told::of(&agent).with("IPAM_CONSUL_TOKEN", WRONG).on_found(&database);
+    let mut subject = Told::of(&agent).with("IPAM_CONSUL_TOKEN", WRONG).on_found(&database);
     subject.until_it_waits_for(5, "refuses the token: ACL not found").await;
     subject.until_logged(5, "this instance is registered when it does").await;
     let (_, why) = subject.ready();

@@ -62,10 +62,8 @@ async fn a_nats_that_moved_is_followed_within_10_seconds_and_no_event_is_missing
     .await;
     agent.name("nats", "n", nats.address()).await;
     let published = async |nats: &Nats| in_stream(nats).await == in_log(&subject).await;
-    within(15, "published on the first server", &|| subject.log(), async || {
-        published(&nats).await
-    })
-    .await;
+    within(15, "published on the first server", &|| subject.log(), async || published(&nats).await)
+        .await;
     within(10, "answered on the first server", &|| subject.log(), async || answers(&nats).await)
         .await;
 

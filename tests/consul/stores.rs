@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::agent::Agent;
 use crate::mongod::{ReplicaSet, drop_database, fresh_database};
 use crate::support::{Client, Data, addresses, assert_clean, assert_unique};
-use crate::world::{NOWHERE, Told};
+use crate::world::{NOWHERE, Told, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_passing_mongod_is_found_within_10_seconds_and_one_that_fails_is_not_used() {
@@ -87,11 +87,9 @@ async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_
     let held = async || {
         let mut client = subject.server().connect().await;
         let answer = client.get(&format!("/subnets/{subnet}")).await;
-        answer.body["usage"]["leased"].as_u64().unwrap_or_default()
+        answer.body["usage"]["reserved"].as_u64().unwrap_or_default()
     };
-    while held().await < 50 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within(30, "50 addresses are given", &|| subject.log(), async || held().await >= 50).await;
     let threads = subject.threads();
 
     for round in 1..=2 {
@@ -101,10 +99,8 @@ async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_
         agent.name("mongodb", "m", mongod.address(0)).await;
         subject.until_it_waits_for(30, "").await;
         subject.until_ready(30, &format!("ready on the other server, move {round}")).await;
-        let before = held().await;
-        while held().await < before + 20 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let enough = held().await + 20;
+        within(30, "20 more are given", &|| subject.log(), async || held().await >= enough).await;
     }
     stop.store(true, Ordering::Relaxed);
     let mut given = Vec::new();

@@ -155,12 +155,7 @@ fn said(what: &str, seconds: u64, begun: Instant) {
 }
 
 /// The same of the agent.
-pub async fn within_at(
-    agent: &Agent,
-    seconds: u64,
-    what: &str,
-    is_so: impl AsyncFn() -> bool,
-) {
+pub async fn within_at(agent: &Agent, seconds: u64, what: &str, is_so: impl AsyncFn() -> bool) {
     let log = || std::fs::read_to_string(agent.log()).unwrap_or_default();
     within(seconds, what, &log, is_so).await;
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lapin::options::ConfirmSelectOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::OwnedTLSConfig;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use tokio::time::timeout;
 
 use super::settings::AmqpSettings;
@@ -68,10 +68,9 @@ impl Link {
         }
         let runtime = lapin::runtime::default_runtime().map_err(|error| failed(&error))?;
         let properties = ConnectionProperties::default().with_connection_name("ipam".into());
-        let connection =
-            Connection::connect_uri_with_config(uri, properties, tls, runtime)
-                .await
-                .map_err(|error| failed(&error))?;
+        let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime)
+            .await
+            .map_err(|error| failed(&error))?;
         let channel = connection.create_channel().await.map_err(|error| failed(&error))?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
