@@ -13,10 +13,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", &["limits"]),
     ("telemetry", &["limits", "clock"]),
-    ("config", &["limits", "telemetry", "domain", "store", "bus", "relay", "hooks"]),
+    ("config", &["limits", "telemetry", "domain", "store", "bus", "relay", "hooks", "discovery"]),
     ("domain", &["limits"]),
     ("store", &["limits", "clock", "telemetry", "domain"]),
     ("bus", &["limits", "domain"]),
+    ("discovery", &["limits", "bus"]),
     ("relay", &["limits", "clock", "telemetry", "domain", "store", "bus"]),
     ("hooks", &["limits", "telemetry", "domain", "bus"]),
     ("actors", &["limits", "clock", "telemetry", "domain", "store", "hooks"]),
@@ -28,6 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 const ALL: &[&str] = &[
     "bus",
+    "discovery",
     "relay",
     "hooks",
     "limits",
