@@ -7,6 +7,7 @@ pub mod amqp;
 pub mod message;
 pub mod nats;
 mod reference;
+mod tls;
 
 use std::time::Duration;
 
@@ -46,7 +47,8 @@ pub trait Ask: Send + Sync {
     /// drop.
     ///
     /// # Errors
-    /// [`BusError::Silent`] when nobody answers in time or nobody is there to; [`BusError::Away`].
+    /// [`BusError::Silent`] when nobody answers in time or nobody is there to; [`BusError::TooLarge`];
+    /// [`BusError::Away`].
     async fn ask(
         &self,
         subject: &str,
@@ -64,4 +66,7 @@ pub enum BusError {
     /// Nobody answered.
     #[error("nobody answered")]
     Silent,
+    /// Nobody was asked: the bus does not carry a question of this size.
+    #[error("the question has {bytes} bytes, and the bus carries {bytes_max} at most")]
+    TooLarge { bytes: usize, bytes_max: usize },
 }
