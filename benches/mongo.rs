@@ -26,6 +26,10 @@ use server::{Data, IPAM, Server};
 mod mongod;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../tests/process/mod.rs"]
+mod process;
+
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../tests/server/mod.rs"]
 mod server;
 

@@ -140,7 +140,8 @@ pub struct Options {
     /// [default: pool,subnet,reservation,lease]
     #[arg(long, env = "IPAM_PUBLISH", value_name = "KINDS")]
     pub publish: Option<Kinds>,
-    /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
+    /// A log level, or levels by module: `warn,ipam::store=debug`
+    /// [default: info,actix_server=warn,async_nats=off,lapin=off]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Threads that serve HTTP, and as many for the actors [default: one for each core]

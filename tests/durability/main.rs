@@ -27,6 +27,10 @@ mod server;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../process/mod.rs"]
+mod process;
+
 /// Makes each function a test on either store.
 macro_rules! on_both {
     ($($noun:ident::$test:ident)+) => {

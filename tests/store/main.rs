@@ -24,6 +24,10 @@ mod support;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../process/mod.rs"]
+mod process;
+
 /// Makes each function a test on a store that `$backend` opens.
 macro_rules! tests {
     ($backend:path; $($noun:ident { $($test:ident)+ })+) => {

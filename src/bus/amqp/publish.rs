@@ -33,9 +33,9 @@ const PERSISTENT: u8 = 2;
 ///
 /// A call that fails, or is dropped, takes its connection along. What of it is on its way then may still
 /// arrive, beside the next call, which begins with the same messages or later ones: so of each the first
-/// copy comes in its place. When the connection breaks, what has arrived is the beginning of the call. When a queue refuses a message
-/// (one that is full and has `overflow = reject-publish`), it may have taken later ones of the same call:
-/// the call fails, and all of it comes again.
+/// copy comes in its place. When the connection breaks, what has arrived is the beginning of the call. When
+/// a queue refuses a message (one that is full and has `overflow = reject-publish`), it may have taken
+/// later ones of the same call: the call fails, and all of it comes again.
 pub struct AmqpBus {
     settings: AmqpSettings,
     link: Option<Link>,
