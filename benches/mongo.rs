@@ -25,7 +25,6 @@ use server::{Data, IPAM, Server};
 #[path = "../tests/mongod/mod.rs"]
 mod mongod;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../tests/process/mod.rs"]
 mod process;
 

@@ -28,7 +28,6 @@ mod server;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use ipam::bus::amqp::{AmqpAsk, AmqpBus, AmqpSettings};
 use ipam::bus::message::Message;
 use ipam::bus::{Ask, Bus};
-use ipam::limits::BUS_WAIT_MAX;
+use ipam::limits::{BUS_WAIT_MAX, RELAY_PAGE_EVENTS};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -150,6 +150,20 @@ async fn one_that_is_killed_within_a_call_loses_nothing_and_keeps_the_order() {
     assert!(interrupted > 0, "some call was under way when the server was killed");
     let copies = has_in_order(&url, 1..2 + 4 * EACH).await;
     println!("{interrupted} of 4 calls were broken off; {copies} copies of {}", 1 + 4 * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_messages_is_confirmed_one_by_one_in_time() {
+    let rabbitmq = RabbitMq::shared().await;
+    let url = rabbitmq.url();
+    bind(&url).await;
+    let large = "x".repeat(6000);
+    let all: Vec<Message> = (1..1 + RELAY_PAGE_EVENTS / 2).map(|id| message(id, &large)).collect();
+    let mut bus = AmqpBus::new(amqp_settings(&url));
+    let begun = Instant::now();
+    bus.publish(&all).await.unwrap();
+    println!("{} large messages took {:?}", all.len(), begun.elapsed());
+    has_in_order(&url, 1..1 + all.len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

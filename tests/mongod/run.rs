@@ -15,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 #[path = "mod.rs"]
 mod mongod;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 

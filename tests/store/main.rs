@@ -24,7 +24,6 @@ mod support;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../process/mod.rs"]
 mod process;
 
