@@ -5,7 +5,7 @@
 //! this process ends, also when it is killed and where a static is never dropped.
 
 mod nats;
-mod process;
+pub mod process;
 mod rabbitmq;
 
 pub use nats::Nats;

@@ -8,7 +8,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{PATIENCE, Port, Process};
+use crate::bus_servers::process::{PATIENCE, Port, Process};
 
 /// Where `make servers` puts it.
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/consul-1.8.7/consul");

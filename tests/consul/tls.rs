@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::agent::Agent;
-use crate::process::Port;
+use crate::bus_servers::process::Port;
 use crate::world::{Told, within_at};
 
 /// What is in the agent's certificate instead of its address.
