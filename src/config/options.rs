@@ -15,7 +15,7 @@ use super::period::Period;
 use super::publish::Kinds;
 
 /// The commented default file.
-pub(super) const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
+pub const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
 
 /// What one source says: a file, or the environment and the flags. The names of the fields are
 /// those of the keys, the flags, and after `IPAM_` of the variables.
@@ -172,7 +172,11 @@ impl Options {
         Self::parse(path, &text)
     }
 
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// What a text says; errors name the file at `path`.
+    ///
+    /// # Errors
+    /// When it is not TOML, or has a key that is not known.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let malformed = |why| ConfigError::Malformed { path: path.to_owned(), why };
         let table = toml::Deserializer::parse(text)
             .map_err(|error| malformed(what_is_wrong(text, None, &error)))?;
