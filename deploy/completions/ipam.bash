@@ -118,7 +118,7 @@ _ipam() {
             return 0
             ;;
         ipam__subcmd__serve)
-            opts="-h --listen --data --mongo --mongo-database --nats --nats-token --nats-creds --nats-nkey --nats-ca --nats-cert --nats-key --nats-stream --nats-replicas --nats-max-age --nats-api --amqp --amqp-ca --commit-timeout --audit-retention --idempotency-kept --publish --log --workers --config --help"
+            opts="-h --listen --data --mongo --mongo-database --nats --nats-token --nats-creds --nats-nkey --nats-ca --nats-cert --nats-key --nats-stream --nats-replicas --nats-max-age --nats-api --amqp --amqp-ca --consul --consul-token --consul-token-file --consul-datacenter --consul-ca --consul-cert --consul-key --consul-mongo --consul-nats --consul-amqp --consul-service --consul-service-id --consul-address --consul-tags --consul-check-interval --consul-deregister-after --commit-timeout --audit-retention --idempotency-kept --publish --log --workers --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,6 +189,70 @@ _ipam() {
                     return 0
                     ;;
                 --amqp-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-datacenter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-mongo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-nats)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-amqp)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-service)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-service-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-tags)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-check-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consul-deregister-after)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

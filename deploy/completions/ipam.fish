@@ -47,11 +47,27 @@ complete -c ipam -n "__fish_ipam_using_subcommand serve" -l nats-api -d 'Answer 
 false\t''"
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l amqp -d 'Publish events to RabbitMQ: amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://... (a password in a flag is seen by every user of the machine)' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l amqp-ca -d 'Certificates in PEM that RabbitMQ\'s may be signed by, besides the system\'s' -r -F
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul -d 'Look MongoDB up at Consul\'s agent, and register there: http://HOST:PORT or https://HOST:PORT [without a value: CONSUL_HTTP_ADDR, else http://127.0.0.1:8500]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-token -d 'The token of Consul\'s access control (better in the environment or a file)' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-token-file -d 'A file with that token' -r -F
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-datacenter -d 'The datacenter in which services are looked up, instead of the agent\'s' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-ca -d 'Certificates in PEM that the agent\'s is signed by, instead of the system\'s' -r -F
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-cert -d 'The certificate in PEM that is shown to the agent' -r -F
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-key -d 'The key of that certificate in PEM' -r -F
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-mongo -d 'The service in Consul that MongoDB is looked up as, or mongodb://USER:PASSWORD@SERVICE/?OPTIONS; empty to look nothing up [default: mongodb]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-nats -d 'The service in Consul that NATS is looked up as, or tls://USER:PASSWORD@SERVICE' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-amqp -d 'The service in Consul that RabbitMQ is looked up as, or amqps://USER:PASSWORD@SERVICE/VHOST' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-service -d 'The service in Consul that this instance is registered as [default: ipam]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-service-id -d 'The id of this instance in Consul; made of service, host and port by default' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-address -d 'Where others reach this instance, when that is not where it listens: HOST or HOST:PORT' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-tags -d 'Tags of this instance in Consul: TAG,TAG,...' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-check-interval -d 'How often Consul looks whether this instance can do its work [default: 5s]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l consul-deregister-after -d 'How long an instance may be unable to until Consul removes it [default: 10m]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l commit-timeout -d 'How long a change may wait for the store until its client is told [default: 5s]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l audit-retention -d 'How long events are kept [default: 400d]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l idempotency-kept -d 'How long the answer to a request with an Idempotency-Key is kept [default: 24h]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l publish -d 'Which kinds of events are published on a bus: pool,subnet,reservation,lease [default: pool,subnet,reservation,lease]' -r
-complete -c ipam -n "__fish_ipam_using_subcommand serve" -l log -d 'A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l log -d 'A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn,async_nats=off,lapin=off]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l workers -d 'Threads that serve HTTP, and as many for the actors [default: one for each core]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l config -d 'A file of such options in TOML; flags and environment go before it' -r -F
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -s h -l help -d 'Print help'
