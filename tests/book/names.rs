@@ -19,7 +19,7 @@ const AWAITED: &[&str] =
 const OF_OTHERS: &[&str] = &["user_version", "reply_to", "allow_responses", "IPAM_PORT"];
 
 /// Paths of machines, and not of the API.
-const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/data", "/ipam"];
+const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/proc/", "/data", "/ipam"];
 
 fn is_awaited(name: &str) -> bool {
     AWAITED.iter().any(|awaited| name.starts_with(awaited))
