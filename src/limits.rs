@@ -248,6 +248,11 @@ pub const NATS_API_CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const NATS_API_PAUSE_MIN: Duration = Duration::from_millis(100);
 pub const NATS_API_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long `ipam health` waits; more than `/health/ready` takes over a store that does not answer.
+pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often `ipam initiate` looks at a server that is not as it shall be yet.
+pub const INITIATE_LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;
 /// Connections that are served at once, over all workers; others wait in the backlog.

@@ -31,7 +31,7 @@ use crate::telemetry::{Filter, FilterError};
 
 pub use bus::{BusError, Secret};
 pub use hooks::HookTable;
-pub use mongo::{MongoError, MongoServers, without_passwords};
+pub use mongo::{MongoError, MongoServers, settings as mongo_settings, without_passwords};
 pub use period::Period;
 pub use publish::Kinds;
 

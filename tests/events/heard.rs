@@ -28,7 +28,12 @@ pub struct Heard {
 impl Heard {
     /// Everything that is in the stream.
     pub async fn on_nats(nats: &Nats) -> Self {
-        let client = async_nats::connect(nats.url()).await.expect("the server can be reached");
+        Self::at(&nats.url()).await
+    }
+
+    /// Everything that is in the stream of this server.
+    pub async fn at(url: &str) -> Self {
+        let client = async_nats::connect(url).await.expect("the server can be reached");
         let stream = jetstream::new(client).get_stream("IPAM").await.expect("the stream is there");
         let stored = stream.cached_info().state.messages as usize;
         let config =
