@@ -16,6 +16,11 @@ COMPOSE ?= $(shell docker compose version > /dev/null 2>&1 && echo docker compos
 
 DENY_VERSION := 0.20.2
 DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+DEB_VERSION := 3.8.0
+DEB := target/tools/cargo-deb-$(DEB_VERSION)/bin/cargo-deb
+
+BOOK_VERSION := 0.5.2
+BOOK := target/tools/mdbook-$(BOOK_VERSION)/bin/mdbook
 
 .PHONY: help
 help: ## List these targets
@@ -49,15 +54,22 @@ down: ## Stop those; their data stays
 servers: ## Fetch the real servers that tests start, into target/servers
 	tests/servers/fetch
 
+.PHONY: tools
+tools: $(DENY) $(DEB) ## Install what checks and packages are made with, into target/tools
+
+.PHONY: deb
+deb: $(DEB) ## Build the Debian package, into target/debian
+	$(DEB) --locked --compress-system
+
 .PHONY: test
-test: servers ## Run every test
+test: servers $(DEB) ## Run every test
 	$(CARGO) test --locked
 
 # What needs a server is in a binary of its own, or in a module of this name.
 .PHONY: test-fast
 test-fast: ## Run the tests that need no server: the embedded store only
 	$(CARGO) test --locked --lib --bins --test tidy --test program --test api --test store \
-		--test durability --test allocation --test relay --test hooks -- --skip on_mongo
+		--test durability --test allocation --test relay --test hooks --test book -- --skip on_mongo
 
 .PHONY: bench
 bench: servers ## Measure: memory and bitmap in process, then the service over HTTP, on both stores (minutes)
@@ -93,8 +105,23 @@ deny: $(DENY) ## Check licences, banned crates and where crates come from
 deny-advisories: $(DENY) ## Check for crates with known vulnerabilities (needs github.com)
 	$(DENY) --locked check advisories
 
-# Not optimised: it runs for a second and so builds in about a minute.
+# Not optimised: they run for a second and so build in about a minute. (cargo-deb leaves it to others to
+# compress.)
+UNOPTIMISED := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+
 $(DENY):
-	CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
-		CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-		$(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features cargo-deny@$(DENY_VERSION)
+	$(UNOPTIMISED) $(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features \
+		cargo-deny@$(DENY_VERSION)
+
+$(DEB):
+	$(UNOPTIMISED) $(CARGO) install --quiet --locked --root $(@D)/.. cargo-deb@$(DEB_VERSION)
+
+# Not part of `check`: tests hold the book true, and this makes pages of it.
+.PHONY: book
+book: $(BOOK) ## Build the book of docs/ into target/book
+	$(BOOK) build docs
+
+$(BOOK):
+	$(UNOPTIMISED) $(CARGO) install --quiet --locked --root $(@D)/.. --no-default-features \
+		mdbook@$(BOOK_VERSION)

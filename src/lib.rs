@@ -35,6 +35,8 @@ pub mod bus;
 pub mod hooks;
 pub mod relay;
 
+pub mod discovery;
+
 pub mod actors;
 
 pub mod service;

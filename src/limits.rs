@@ -180,6 +180,8 @@ pub const RELAY_CLAIM_EVERY: Duration = Duration::from_secs(1);
 /// Events that a relay reads and publishes at once, and their bytes, exceeded by one event at most.
 pub const RELAY_PAGE_EVENTS: usize = 512;
 pub const RELAY_PAGE_BYTES: usize = 1024 * 1024;
+/// How long a relay lets requests go first when processors are short.
+pub const RELAY_GIVE_WAY_MAX: Duration = Duration::from_secs(3);
 /// How often a relay looks for events when it is not woken: those of other instances.
 pub const RELAY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it notes at most how far it has come; after a crash so much is published again.
@@ -199,7 +201,7 @@ pub const BUS_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const BUS_ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long connecting to one server of a bus may take.
 pub const BUS_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
-/// Messages that were sent to NATS or RabbitMQ and have no acknowledgement yet.
+/// Messages that were sent to NATS or RabbitMQ and are not known to be there yet.
 pub const NATS_UNACKNOWLEDGED_MAX: usize = 4 * 1024;
 pub const AMQP_UNACKNOWLEDGED_MAX: usize = 1024;
 /// How long a stream that is made here knows which messages it has.
@@ -248,6 +250,45 @@ pub const NATS_API_CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const NATS_API_PAUSE_MIN: Duration = Duration::from_millis(100);
 pub const NATS_API_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Attempts to come back to servers that a catalogue named, until it is asked again which there are.
+pub const NATS_API_RECONNECTS_MAX: usize = 32;
+
+/// How long a question to Consul may take beyond what it was asked to wait for a change.
+pub const CONSUL_ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long connecting to its agent may take.
+pub const CONSUL_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a question waits at the agent for a change of the catalogue. One that does not know the
+/// other end to be gone asks again after this.
+pub const CONSUL_CHANGE_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of an answer of Consul's.
+pub const CONSUL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The catalogue is asked so often at most, however often it changes.
+pub const CONSUL_ASK_PAUSE: Duration = Duration::from_millis(200);
+/// The pauses after a question that failed: the first, and the longest.
+pub const CONSUL_PAUSE_MIN: Duration = Duration::from_millis(200);
+pub const CONSUL_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the agent still knows this instance.
+pub const CONSUL_LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How long a stop tries to take this instance out of the catalogue.
+pub const CONSUL_LEAVE_WAIT_MAX: Duration = Duration::from_secs(3);
+/// The bounds of how often Consul checks this instance.
+pub const CONSUL_CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+pub const CONSUL_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a check may take: longer than the service looks for its store and its writer.
+pub const CONSUL_CHECK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The bounds of how long an instance may be critical until it is removed; Consul's own least is a
+/// minute.
+pub const CONSUL_DEREGISTER_AFTER_MIN: Duration = Duration::from_secs(60);
+pub const CONSUL_DEREGISTER_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Tags of this instance in Consul.
+pub const CONSUL_TAGS_MAX: usize = 64;
+
+/// When a catalogue names other servers of the store, so many failures in a row, with such pauses
+/// between, say that it is no longer where it was.
+pub const STORE_MOVED_FAILURES: u32 = 3;
+pub const STORE_MOVED_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long leaving a store that has moved takes at most, for what is under way there.
+pub const STORE_LEAVE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long `ipam health` waits; more than `/health/ready` takes over a store that does not answer.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often `ipam initiate` looks at a server that is not as it shall be yet.
@@ -273,6 +314,7 @@ pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const PAGE_BITS: u128 = 4096;
 
 const _: () = assert!(BUS_CONNECT_WAIT_MAX.as_millis() < BUS_WAIT_MAX.as_millis());
+const _: () = assert!(CONSUL_PAUSE_MIN.as_millis() < CONSUL_PAUSE_MAX.as_millis());
 const _: () = assert!(RESERVATION_ADDRESSES_MAX < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_ADDRESSES_MAX + BULK_REQUESTS_MAX * 2 < BATCH_ROWS_MAX);
 const _: () = assert!(BULK_REQUESTS_MAX <= BULK_ADDRESSES_MAX);

@@ -1,14 +1,15 @@
 //! The door between HTTP and the service. HTTP may be served before the service has started, on a
-//! store that is not there yet; until then the door is closed, and requests are told to come again.
+//! store that is not there yet, and while it starts anew on one that has moved; then the door is closed,
+//! and requests are told to come again.
 
 use std::future::{Ready, ready};
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::StreamExt;
 use futures_util::future::{Either, LocalBoxFuture};
 
@@ -17,9 +18,9 @@ use crate::service::Ipam;
 
 use super::error::{Code, Problem};
 
-/// Opens once, and stays open.
+/// Opens when there is a service, and closes when there is none any more.
 pub struct Door {
-    ipam: OnceLock<Ipam>,
+    ipam: ArcSwapOption<Ipam>,
     /// Why it is closed: for the operator, so without a secret.
     waits_for: ArcSwap<String>,
 }
@@ -27,30 +28,36 @@ pub struct Door {
 impl Default for Door {
     fn default() -> Self {
         let waits_for = ArcSwap::from_pointee("the store has not been asked yet".to_owned());
-        Self { ipam: OnceLock::new(), waits_for }
+        Self { ipam: ArcSwapOption::empty(), waits_for }
     }
 }
 
 impl Door {
-    /// Lets requests in to `ipam`, if to none before it.
+    /// Lets requests in to `ipam`.
     pub fn open(&self, ipam: Ipam) {
-        self.ipam.get_or_init(|| ipam);
+        self.ipam.store(Some(Arc::new(ipam)));
     }
 
-    /// Says why it is still closed.
+    /// Lets nobody in any more, and says why. Whoever is in goes on.
+    pub fn close(&self, why: String) {
+        self.waits_for(why);
+        self.ipam.store(None);
+    }
+
+    /// Says why it is closed.
     pub fn waits_for(&self, what: String) {
         self.waits_for.store(Arc::new(what));
     }
 
-    pub fn ipam(&self) -> Option<&Ipam> {
-        self.ipam.get()
+    pub fn ipam(&self) -> Option<Arc<Ipam>> {
+        self.ipam.load_full()
     }
 
     /// The service, for whoever asks for something.
     ///
     /// # Errors
     /// 503 as long as the door is closed.
-    pub fn entered(&self) -> Result<&Ipam, Problem> {
+    pub fn entered(&self) -> Result<Arc<Ipam>, Problem> {
         self.ipam().ok_or_else(closed)
     }
 
@@ -58,9 +65,9 @@ impl Door {
     ///
     /// # Errors
     /// 503 with that, as long as the door is closed.
-    pub fn or_why_not(&self) -> Result<&Ipam, Problem> {
+    pub fn or_why_not(&self) -> Result<Arc<Ipam>, Problem> {
         self.ipam().ok_or_else(|| {
-            let detail = format!("the service has not started yet: {}", self.waits_for.load());
+            let detail = format!("the service waits for its store: {}", self.waits_for.load());
             Problem::new(Code::StoreUnavailable, detail)
         })
     }
@@ -68,7 +75,7 @@ impl Door {
 
 /// The service, as a handler gets it: when the door is closed the handler is not called, and the
 /// answer is 503.
-pub struct Service(Ipam);
+pub struct Service(Arc<Ipam>);
 
 impl Deref for Service {
     type Target = Ipam;
@@ -86,7 +93,7 @@ impl FromRequest for Service {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let door = request.app_data::<Data<Door>>();
         let refused = match door.map_or_else(|| Err(closed()), |door| door.entered()) {
-            Ok(ipam) => return Either::Left(ready(Ok(Self(ipam.clone())))),
+            Ok(ipam) => return Either::Left(ready(Ok(Self(ipam)))),
             Err(refused) => refused,
         };
         let body = payload.take();

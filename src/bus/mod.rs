@@ -7,6 +7,7 @@ pub mod amqp;
 pub mod message;
 pub mod nats;
 mod reference;
+pub mod servers;
 
 use std::time::Duration;
 

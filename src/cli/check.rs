@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::app;
 use crate::cli::environment::variable;
@@ -64,6 +64,7 @@ async fn open(at: &StoreAt) -> anyhow::Result<Arc<dyn Store>> {
     match at {
         StoreAt::Directory(data) => open_directory(data),
         StoreAt::Mongo(settings) => Ok(mongo::open_to_read(settings).await?),
+        StoreAt::Consul { .. } => bail!("{at} is not looked up here: name its servers by --mongo"),
     }
 }
 

@@ -72,6 +72,9 @@ fn explain(error: &clap::Error) -> ! {
 }
 
 #[cfg(test)]
+mod man;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

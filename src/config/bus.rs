@@ -18,9 +18,20 @@ use crate::bus::nats::{NatsLogin, NatsSettings};
 use crate::limits::{NATS_MAX_AGE_MAX, NATS_MAX_AGE_MIN, NATS_REPLICAS_MAX};
 
 /// What may have a password in it, as it was written; shown by nothing.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// What nothing may show.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +54,14 @@ impl FromStr for Secret {
 pub struct BusError {
     key: &'static str,
     why: String,
+}
+
+impl BusError {
+    /// The same of another key that says it.
+    pub fn of(self, key: &'static str) -> Self {
+        let is_its_own = ["nats", "amqp"].contains(&self.key);
+        Self { key: if is_its_own { key } else { self.key }, ..self }
+    }
 }
 
 fn wrong<T>(key: &'static str, why: impl Into<String>) -> Result<T, BusError> {
@@ -100,6 +119,7 @@ pub fn nats(keys: NatsKeys) -> Result<NatsSettings, BusError> {
     };
     Ok(NatsSettings {
         servers,
+        followed: None,
         login,
         ca: keys.ca,
         identity,
@@ -176,7 +196,7 @@ pub fn amqp(uri: &Secret, ca: Option<PathBuf>) -> Result<AmqpSettings, BusError>
     if uri.vhost.is_empty() {
         uri.vhost.push('/');
     }
-    Ok(AmqpSettings { uri, ca })
+    Ok(AmqpSettings { uri, ca, followed: None })
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 //! `deploy/ipam.toml`, which is part of the program, so that the two cannot part.
 
 mod bus;
+mod consul;
+mod error;
 mod hooks;
 mod mongo;
+mod options;
 mod period;
 mod publish;
 
@@ -16,113 +19,28 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::bus::amqp::AmqpSettings;
 use crate::bus::message::Published;
 use crate::bus::nats::NatsSettings;
-use crate::hooks::rule::{self, BadRule, Rule};
+use crate::discovery::ConsulSettings;
+use crate::discovery::registration::Entry;
+use crate::hooks::rule::{self, Rule};
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
-    IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
+    CONSUL_CHECK_INTERVAL_MAX, CONSUL_CHECK_INTERVAL_MIN, CONSUL_DEREGISTER_AFTER_MAX,
+    CONSUL_DEREGISTER_AFTER_MIN, IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
 };
 use crate::store::mongo::MongoSettings;
-use crate::telemetry::{Filter, FilterError};
+use crate::telemetry::Filter;
 
 pub use bus::{BusError, Secret};
+pub use consul::{ConsulConfig, ConsulKeyError, Lookup};
+pub use error::ConfigError;
 pub use hooks::HookTable;
 pub use mongo::{MongoError, MongoServers, settings as mongo_settings, without_passwords};
+pub use options::Options;
 pub use period::Period;
 pub use publish::Kinds;
-
-/// The commented default file.
-const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
-
-/// What one source says: a file, or the environment and the flags. The names of the fields are
-/// those of the keys, the flags, and after `IPAM_` of the variables.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Address and port on which HTTP is served; port 0 takes a free one [default: 127.0.0.1:8000]
-    #[arg(long, env = "IPAM_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Directory of the embedded store [default: data]
-    #[arg(long, env = "IPAM_DATA", value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// MongoDB, instead of the embedded store: HOST,HOST:PORT,... or a connection string mongodb://...
-    /// (a password in a flag is seen by every user of the machine)
-    #[arg(long, env = "IPAM_MONGO", value_name = "SERVERS", hide_env_values = true)]
-    pub mongo: Option<MongoServers>,
-    /// The MongoDB database [default: ipam]
-    #[arg(long, env = "IPAM_MONGO_DATABASE", value_name = "NAME")]
-    pub mongo_database: Option<String>,
-    /// Publish events to NATS: nats://USER:PASSWORD@HOST:PORT,... or tls://...
-    /// (a password in a flag is seen by every user of the machine)
-    #[arg(long, env = "IPAM_NATS", value_name = "SERVERS", hide_env_values = true)]
-    pub nats: Option<Secret>,
-    /// The token that NATS lets in (better in the environment or the file)
-    #[arg(long, env = "IPAM_NATS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub nats_token: Option<Secret>,
-    /// A file with the JWT and the seed that NATS lets in
-    #[arg(long, env = "IPAM_NATS_CREDS", value_name = "FILE")]
-    pub nats_creds: Option<PathBuf>,
-    /// A file with the seed of the NKey that NATS lets in
-    #[arg(long, env = "IPAM_NATS_NKEY", value_name = "FILE")]
-    pub nats_nkey: Option<PathBuf>,
-    /// Certificates in PEM that those of NATS are signed by, instead of the system's; requires TLS
-    #[arg(long, env = "IPAM_NATS_CA", value_name = "FILE")]
-    pub nats_ca: Option<PathBuf>,
-    /// The certificate in PEM that is shown to NATS
-    #[arg(long, env = "IPAM_NATS_CERT", value_name = "FILE")]
-    pub nats_cert: Option<PathBuf>,
-    /// The key of that certificate in PEM
-    #[arg(long, env = "IPAM_NATS_KEY", value_name = "FILE")]
-    pub nats_key: Option<PathBuf>,
-    /// The stream in JetStream that events go to [default: IPAM]
-    #[arg(long, env = "IPAM_NATS_STREAM", value_name = "NAME")]
-    pub nats_stream: Option<String>,
-    /// How many servers keep the stream, when it is made here [default: 1]
-    #[arg(long, env = "IPAM_NATS_REPLICAS", value_name = "N")]
-    pub nats_replicas: Option<usize>,
-    /// How long the stream keeps events, when it is made here [default: 30d]
-    #[arg(long, env = "IPAM_NATS_MAX_AGE", value_name = "DURATION")]
-    pub nats_max_age: Option<Period>,
-    /// Answer reservation calls over NATS, too
-    #[arg(long, env = "IPAM_NATS_API", num_args = 0..=1, default_missing_value = "true")]
-    pub nats_api: Option<bool>,
-    /// Publish events to RabbitMQ: amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://...
-    /// (a password in a flag is seen by every user of the machine)
-    #[arg(long, env = "IPAM_AMQP", value_name = "URL", hide_env_values = true)]
-    pub amqp: Option<Secret>,
-    /// Certificates in PEM that RabbitMQ's may be signed by, besides the system's
-    #[arg(long, env = "IPAM_AMQP_CA", value_name = "FILE")]
-    pub amqp_ca: Option<PathBuf>,
-    /// How long a change may wait for the store until its client is told [default: 5s]
-    #[arg(long, env = "IPAM_COMMIT_TIMEOUT", value_name = "DURATION")]
-    pub commit_timeout: Option<Period>,
-    /// How long events are kept [default: 400d]
-    #[arg(long, env = "IPAM_AUDIT_RETENTION", value_name = "DURATION")]
-    pub audit_retention: Option<Period>,
-    /// How long the answer to a request with an Idempotency-Key is kept [default: 24h]
-    #[arg(long, env = "IPAM_IDEMPOTENCY_KEPT", value_name = "DURATION")]
-    pub idempotency_kept: Option<Period>,
-    /// Which kinds of events are published on a bus: pool,subnet,reservation,lease
-    /// [default: pool,subnet,reservation,lease]
-    #[arg(long, env = "IPAM_PUBLISH", value_name = "KINDS")]
-    pub publish: Option<Kinds>,
-    /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
-    #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Threads that serve HTTP, and as many for the actors [default: one for each core]
-    #[arg(long, env = "IPAM_WORKERS", value_name = "N")]
-    pub workers: Option<usize>,
-    /// Serve `POST /bench/reservations`, which answers as a reservation does and stores nothing
-    #[arg(long, env = "IPAM_BENCH_ROUTE", hide = true, num_args = 0..=1, default_missing_value = "true")]
-    pub bench_route: Option<bool>,
-    /// Only the file can say them.
-    #[arg(skip)]
-    pub hooks: Option<Vec<HookTable>>,
-}
 
 /// How the service runs.
 #[derive(Debug)]
@@ -133,6 +51,7 @@ pub struct Config {
     /// Whether reservation calls are answered over NATS, which is given then.
     pub nats_api: bool,
     pub amqp: Option<AmqpSettings>,
+    pub consul: Option<ConsulConfig>,
     /// How long a change may wait until its client is told.
     pub commit_timeout: Duration,
     /// How long an event is kept.
@@ -154,6 +73,11 @@ pub enum StoreAt {
     /// The embedded one.
     Directory(PathBuf),
     Mongo(MongoSettings),
+    /// A MongoDB that Consul, which is given then, knows the servers of.
+    Consul {
+        lookup: Lookup,
+        database: String,
+    },
 }
 
 impl StoreAt {
@@ -161,6 +85,11 @@ impl StoreAt {
     /// [`MongoError`] that says which of the two it is, and nothing of a password.
     pub fn mongo(servers: &MongoServers, database: &str) -> Result<Self, MongoError> {
         mongo::settings(servers, database).map(Self::Mongo)
+    }
+
+    fn consul(lookup: &Lookup, database: &str) -> Result<Self, MongoError> {
+        mongo::check_database(database)?;
+        Ok(Self::Consul { lookup: lookup.clone(), database: database.to_owned() })
     }
 }
 
@@ -170,88 +99,10 @@ impl fmt::Display for StoreAt {
             // It may be a connection string in the wrong place.
             Self::Directory(data) => f.write_str(&without_passwords(&data.to_string_lossy())),
             Self::Mongo(settings) => write!(f, "the MongoDB database {}", settings.database),
-        }
-    }
-}
-
-/// Why the service cannot be started as it is configured.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read {}: {cause}", .path.display())]
-    Unreadable { path: PathBuf, cause: std::io::Error },
-    #[error("{} is not a configuration: {why}", .path.display())]
-    Malformed { path: PathBuf, why: String },
-    #[error("{key} is not given")]
-    Missing { key: &'static str },
-    #[error("{key} needs {needed}")]
-    Needs { key: &'static str, needed: &'static str },
-    #[error("{key} is {given}, not within {bounds}")]
-    OutOfBounds { key: &'static str, given: String, bounds: String },
-    #[error(transparent)]
-    Mongo(#[from] MongoError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error(transparent)]
-    Hook(#[from] BadRule),
-    #[error("log: {0}")]
-    Log(#[from] FilterError),
-}
-
-impl Options {
-    /// The defaults.
-    ///
-    /// # Errors
-    /// None: a test reads them.
-    pub fn defaults() -> Result<Self, ConfigError> {
-        Self::parse(Path::new("deploy/ipam.toml"), DEFAULTS)
-    }
-
-    /// # Errors
-    /// When the file cannot be read, is not TOML, or has a key that is not known.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-        Self::parse(path, &text)
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let malformed = |why| ConfigError::Malformed { path: path.to_owned(), why };
-        let table = toml::Deserializer::parse(text)
-            .map_err(|error| malformed(what_is_wrong(text, None, &error)))?;
-        serde_path_to_error::deserialize(table).map_err(|error| {
-            let key = error.path().to_string();
-            malformed(what_is_wrong(text, Some(&key), error.inner()))
-        })
-    }
-
-    /// These options, and where they are silent those of `below`.
-    pub fn over(self, below: Self) -> Self {
-        Self {
-            listen: self.listen.or(below.listen),
-            data: self.data.or(below.data),
-            mongo: self.mongo.or(below.mongo),
-            mongo_database: self.mongo_database.or(below.mongo_database),
-            nats: self.nats.or(below.nats),
-            nats_token: self.nats_token.or(below.nats_token),
-            nats_creds: self.nats_creds.or(below.nats_creds),
-            nats_nkey: self.nats_nkey.or(below.nats_nkey),
-            nats_ca: self.nats_ca.or(below.nats_ca),
-            nats_cert: self.nats_cert.or(below.nats_cert),
-            nats_key: self.nats_key.or(below.nats_key),
-            nats_stream: self.nats_stream.or(below.nats_stream),
-            nats_replicas: self.nats_replicas.or(below.nats_replicas),
-            nats_max_age: self.nats_max_age.or(below.nats_max_age),
-            nats_api: self.nats_api.or(below.nats_api),
-            amqp: self.amqp.or(below.amqp),
-            amqp_ca: self.amqp_ca.or(below.amqp_ca),
-            commit_timeout: self.commit_timeout.or(below.commit_timeout),
-            audit_retention: self.audit_retention.or(below.audit_retention),
-            idempotency_kept: self.idempotency_kept.or(below.idempotency_kept),
-            publish: self.publish.or(below.publish),
-            log: self.log.or(below.log),
-            workers: self.workers.or(below.workers),
-            bench_route: self.bench_route.or(below.bench_route),
-            hooks: self.hooks.or(below.hooks),
+            Self::Consul { lookup, database } => {
+                let service = &lookup.service;
+                write!(f, "the MongoDB database {database} of the Consul service {service}")
+            }
         }
     }
 }
@@ -266,7 +117,7 @@ impl Config {
         Self::validate(given.over(file).over(Options::defaults()?))
     }
 
-    fn validate(options: Options) -> Result<Self, ConfigError> {
+    fn validate(mut options: Options) -> Result<Self, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = options.workers.unwrap_or(cores.min(WORKERS_MAX));
         if !(1..=WORKERS_MAX).contains(&workers) {
@@ -276,38 +127,72 @@ impl Config {
                 bounds: format!("1 to {WORKERS_MAX}"),
             });
         }
+        let looked_up = looked_up(&mut options)?;
         let log = required("log", options.log)?;
         let hooks = options.hooks.unwrap_or_default().into_iter().map(|HookTable(rule)| rule);
         let database = required("mongo_database", options.mongo_database)?;
-        let nats = match options.nats {
-            Some(servers) => Some(bus::nats(bus::NatsKeys {
-                servers,
-                token: options.nats_token,
-                creds: options.nats_creds,
-                nkey: options.nats_nkey,
-                ca: options.nats_ca,
-                cert: options.nats_cert,
-                key: options.nats_key,
-                stream: required("nats_stream", options.nats_stream)?,
-                replicas: options.nats_replicas.unwrap_or(1),
-                max_age: required("nats_max_age", options.nats_max_age)?,
-            })?),
+        let mut ignored = Vec::new();
+        // What is looked up goes before what is given.
+        let mut server_of = |key, lookup: Option<&Lookup>, given: Option<Secret>| match lookup {
+            Some(lookup) => {
+                ignored.extend(given.map(|_| key));
+                Some(lookup.template())
+            }
+            None => given,
+        };
+        let (by_nats, by_amqp) = match &looked_up {
+            Some(consul) => (consul.nats.as_ref(), consul.amqp.as_ref()),
+            None => (None, None),
+        };
+        let nats = match server_of("nats", by_nats, options.nats) {
+            Some(servers) => Some(
+                bus::nats(bus::NatsKeys {
+                    servers,
+                    token: options.nats_token,
+                    creds: options.nats_creds,
+                    nkey: options.nats_nkey,
+                    ca: options.nats_ca,
+                    cert: options.nats_cert,
+                    key: options.nats_key,
+                    stream: required("nats_stream", options.nats_stream)?,
+                    replicas: options.nats_replicas.unwrap_or(1),
+                    max_age: required("nats_max_age", options.nats_max_age)?,
+                })
+                .map_err(|error| if by_nats.is_some() { error.of("consul_nats") } else { error })?,
+            ),
             None => None,
         };
         let nats_api = options.nats_api.unwrap_or_default();
         if nats_api && nats.is_none() {
             return Err(ConfigError::Needs { key: "nats_api", needed: "nats" });
         }
-        let amqp = options.amqp.map(|uri| bus::amqp(&uri, options.amqp_ca)).transpose()?;
+        let amqp = server_of("amqp", by_amqp, options.amqp);
+        let amqp = amqp.map(|uri| bus::amqp(&uri, options.amqp_ca)).transpose();
+        let amqp =
+            amqp.map_err(|error| if by_amqp.is_some() { error.of("consul_amqp") } else { error })?;
+        let store =
+            match (looked_up.as_ref().and_then(|consul| consul.mongo.as_ref()), options.mongo) {
+                (Some(lookup), given) => {
+                    ignored.extend(given.map(|_| "mongo"));
+                    StoreAt::consul(lookup, &database)?
+                }
+                (None, Some(servers)) => StoreAt::mongo(&servers, &database)?,
+                (None, None) => StoreAt::Directory(required("data", options.data)?),
+            };
+        let consul = looked_up.map(|consul| ConsulConfig {
+            settings: consul.agent,
+            entry: consul.entry,
+            nats: consul.nats.map(|lookup| lookup.service),
+            amqp: consul.amqp.map(|lookup| lookup.service),
+            ignored,
+        });
         Ok(Self {
             listen: required("listen", options.listen)?,
-            store: match options.mongo {
-                Some(servers) => StoreAt::mongo(&servers, &database)?,
-                None => StoreAt::Directory(required("data", options.data)?),
-            },
+            store,
             nats,
             nats_api,
             amqp,
+            consul,
             commit_timeout: within(
                 "commit_timeout",
                 options.commit_timeout,
@@ -335,6 +220,61 @@ impl Config {
     }
 }
 
+/// Consul's agent, and what is looked up there.
+struct LookedUp {
+    agent: ConsulSettings,
+    entry: Entry,
+    mongo: Option<Lookup>,
+    nats: Option<Lookup>,
+    amqp: Option<Lookup>,
+}
+
+/// Takes the keys of Consul, if it is asked for.
+fn looked_up(options: &mut Options) -> Result<Option<LookedUp>, ConfigError> {
+    let is_given = |text: &String| !text.trim().is_empty();
+    let given = options.consul.take().filter(|url| !url.text().trim().is_empty());
+    let Some(url) = given else { return Ok(None) };
+    let keys = consul::AgentKeys {
+        url,
+        token: options.consul_token.take(),
+        token_file: options.consul_token_file.take(),
+        datacenter: options.consul_datacenter.take(),
+        ca: options.consul_ca.take(),
+        cert: options.consul_cert.take(),
+        key: options.consul_key.take(),
+    };
+    let agent = consul::agent(keys, |name| std::env::var(name).ok())?;
+    let tags = options.consul_tags.take().unwrap_or_default();
+    let entry = consul::entry(consul::EntryKeys {
+        service: required("consul_service", options.consul_service.take())?,
+        id: options.consul_service_id.take().filter(is_given),
+        address: options.consul_address.take().filter(is_given),
+        tags: tags.into_iter().filter(is_given).collect(),
+        check_interval: within(
+            "consul_check_interval",
+            options.consul_check_interval,
+            CONSUL_CHECK_INTERVAL_MIN..=CONSUL_CHECK_INTERVAL_MAX,
+            "a second to an hour",
+        )?,
+        deregister_after: within(
+            "consul_deregister_after",
+            options.consul_deregister_after,
+            CONSUL_DEREGISTER_AFTER_MIN..=CONSUL_DEREGISTER_AFTER_MAX,
+            "a minute to 366 days",
+        )?,
+    })?;
+    let lookup = |key, given: Option<Secret>, schemes: &[&str]| {
+        consul::lookup(key, &given.unwrap_or_default(), schemes)
+    };
+    Ok(Some(LookedUp {
+        agent,
+        entry,
+        mongo: lookup("consul_mongo", options.consul_mongo.take(), &["mongodb"])?,
+        nats: lookup("consul_nats", options.consul_nats.take(), &["nats", "tls"])?,
+        amqp: lookup("consul_amqp", options.consul_amqp.take(), &["amqp", "amqps"])?,
+    }))
+}
+
 fn required<T>(key: &'static str, given: Option<T>) -> Result<T, ConfigError> {
     given.ok_or(ConfigError::Missing { key })
 }
@@ -351,20 +291,11 @@ fn within(
     })
 }
 
-/// The error in one line, without the line of the file that it is about: that may hold a password.
-fn what_is_wrong(text: &str, key: Option<&str>, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let place = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
-    let key = key.filter(|key| *key != ".").map(|key| format!("{key}: "));
-    let message = error.message().lines().collect::<Vec<_>>().join(", ");
-    let (place, key) = (place.unwrap_or_default(), key.unwrap_or_default());
-    without_passwords(&format!("{place}{key}{message}"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{Args, Command};
 
+    use super::options::DEFAULTS;
     use super::*;
 
     fn parse(text: &str) -> Result<Options, String> {
@@ -482,6 +413,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_looked_up_goes_before_what_is_given() {
+        let text = r#"
+            mongo = "a"
+            amqp = "amqp://guest@a"
+            consul = "http://c:1"
+            consul_mongo = "mongodb://u:secret@db/?replicaSet=rs0"
+            consul_nats = "tls://u:secret@bus"
+            consul_tags = ["t", ""]
+            consul_address = ""
+            nats_api = true
+        "#;
+        let options = parse(text).unwrap().over(Options::defaults().unwrap());
+        assert!(!format!("{options:?}").contains("secret"));
+        let config = Config::validate(options).unwrap();
+        assert_eq!(config.store.to_string(), "the MongoDB database ipam of the Consul service db");
+        assert_eq!(config.nats.as_ref().unwrap().servers, ["tls://bus"]);
+        assert_eq!(config.amqp.as_ref().unwrap().uri.authority.host, "a");
+        let consul = config.consul.as_ref().unwrap();
+        assert_eq!((consul.nats.as_deref(), consul.amqp.as_deref()), (Some("bus"), None));
+        assert_eq!(consul.ignored, ["mongo"]);
+        assert_eq!(consul.entry.tags, ["t"]);
+        assert_eq!(consul.entry.address, None);
+        assert!(!format!("{config:?} {}", config.store).contains("secret"));
+
+        let text = "mongo = \"a\"\nconsul = \"c\"\nconsul_mongo = \"\"";
+        let options = parse(text).unwrap().over(Options::defaults().unwrap());
+        let config = Config::validate(options).unwrap();
+        assert_eq!(config.store.to_string(), "the MongoDB database ipam");
+        assert!(config.consul.unwrap().ignored.is_empty());
+        let text = "mongo = \"a\"\nconsul = \"\"\nconsul_nats = \"bus\"";
+        let options = parse(text).unwrap().over(Options::defaults().unwrap());
+        let config = Config::validate(options).unwrap();
+        assert!(config.consul.is_none() && config.nats.is_none());
+    }
+
+    #[test]
     fn no_password_is_repeated_wherever_it_stands() {
         let uri = "mongodb://user:secret@db";
         for (text, expected) in [
@@ -537,6 +504,11 @@ mod tests {
             ("nats = \"a\"\nnats_replicas = 6", "nats_replicas: not within 1 to 5"),
             ("nats_api = true", "nats_api needs nats"),
             ("amqp = \"db\"", "amqp: a URL begins with"),
+            ("consul = \"c\"\nconsul_service = \"a.b\"", "consul_service: the name of a service"),
+            ("consul = \"c\"\nconsul_check_interval = \"0s\"", "consul_check_interval is 0s, not"),
+            ("consul = \"c\"\nconsul_deregister_after = \"59s\"", "not within a minute to 366"),
+            ("consul = \"c\"\nconsul_nats = \"nats://b/?x\"", "consul_nats: server 1 is not"),
+            ("consul = \"c\"\nmongo_database = \"a.b\"", "mongo_database: a name has no"),
             ("log = \"ipam=loud\"", "log: `ipam=loud` is not a log filter"),
         ] {
             let options = parse(text).unwrap().over(Options::defaults().unwrap());

@@ -108,7 +108,9 @@ pub fn is_server(text: &str) -> bool {
     !host.is_empty() && !host.contains(is_odd) && port.is_none_or(is_port)
 }
 
-fn check_database(name: &str) -> Result<(), MongoError> {
+/// # Errors
+/// [`MongoError`]
+pub fn check_database(name: &str) -> Result<(), MongoError> {
     let fail = |why| Err(MongoError::Database(why));
     if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
         return fail("a name has 1 to 63 bytes");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_nats::Client;
 use async_nats::service::Request;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::api::door::Door;
@@ -29,6 +29,8 @@ struct Visit {
     operation: Operation,
     request: Request,
     begun: Instant,
+    /// Dropped when it is answered.
+    _under_way: mpsc::Sender<()>,
 }
 
 impl Desk {
@@ -36,9 +38,16 @@ impl Desk {
         Self { door, places: Arc::new(Semaphore::new(NATS_API_REQUESTS_MAX)) }
     }
 
-    /// Begins to work on a request, or refuses it.
-    pub async fn take(self: &Arc<Self>, client: &Client, operation: Operation, request: Request) {
-        let visit = Visit { client: client.clone(), operation, request, begun: Instant::now() };
+    /// Begins to work on a request, or refuses it. `under_way` is dropped when it is answered.
+    pub async fn take(
+        self: &Arc<Self>,
+        client: &Client,
+        (operation, request): (Operation, Request),
+        under_way: mpsc::Sender<()>,
+    ) {
+        let client = client.clone();
+        let begun = Instant::now();
+        let visit = Visit { client, operation, request, begun, _under_way: under_way };
         let place = Arc::clone(&self.places).try_acquire_owned();
         let Ok(place) = place else {
             let asked = Asked::of(&visit.request.message);
@@ -49,7 +58,7 @@ impl Desk {
         tokio::spawn(async move {
             let asked = Asked::of(&visit.request.message);
             let done = match desk.door.entered() {
-                Ok(ipam) => visit.operation.run(ipam, &asked).await,
+                Ok(ipam) => visit.operation.run(&ipam, &asked).await,
                 Err(closed) => Err(closed),
             };
             visit.answer(&asked, done).await;

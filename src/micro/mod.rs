@@ -14,15 +14,15 @@ mod serve;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::api::door::Door;
-use crate::bus::nats::{NatsSettings, connect_standing};
+use crate::bus::nats::NatsSettings;
 use crate::limits::{DRAIN_WAIT_MAX, NATS_API_PAUSE_MAX, NATS_API_PAUSE_MIN};
 use desk::Desk;
-use serve::{Ended, send_all, serve, until_stopped};
+use serve::{Ended, Session, until_stopped};
 
 /// Answers over NATS until it is stopped.
 pub struct Micro {
@@ -50,19 +50,32 @@ impl Micro {
 async fn run(settings: NatsSettings, desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
     let mut pause = NATS_API_PAUSE_MIN;
     let mut is_told = false;
+    // Of sessions that others have followed.
+    let mut closing = JoinSet::new();
+    let mut next = None;
     let last = loop {
-        let connected = tokio::select! {
-            () = until_stopped(&mut stopped) => break None,
-            connected = connect_standing(&settings) => connected,
+        let opened = match next.take() {
+            Some(session) => Ok(session),
+            None => tokio::select! {
+                () = until_stopped(&mut stopped) => break None,
+                opened = Session::open(&settings) => opened,
+            },
         };
-        let failed = match connected {
-            Ok(client) => match serve(&client, &desk, &mut stopped).await {
-                Ok(Ended::Stopped) => break Some(client),
-                Ok(Ended::Lost) => {
+        let failed = match opened {
+            Ok(mut session) => match session.serve(&desk, &settings, &mut stopped).await {
+                Ended::Stopped => break Some(session),
+                Ended::Moved(successor) => {
+                    info!("NATS is asked on other servers now");
+                    let desk = Arc::clone(&desk);
+                    while closing.try_join_next().is_some() {}
+                    closing.spawn(async move { session.close(&desk).await });
+                    next = Some(*successor);
+                    continue;
+                }
+                Ended::Lost => {
                     (pause, is_told) = (NATS_API_PAUSE_MIN, false);
                     "the connection is lost for good".to_owned()
                 }
-                Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
         };
@@ -75,11 +88,12 @@ async fn run(settings: NatsSettings, desk: Arc<Desk>, mut stopped: watch::Receiv
         }
         pause = (pause * 2).min(NATS_API_PAUSE_MAX);
     };
+    if let Some(session) = last {
+        session.close(&desk).await;
+    }
+    closing.join_all().await;
     if timeout(DRAIN_WAIT_MAX, desk.is_idle()).await.is_err() {
         warn!("requests over NATS took longer than {DRAIN_WAIT_MAX:?}");
-    }
-    if let Some(client) = last {
-        send_all(&client).await;
     }
     info!("nothing is answered over NATS any more");
 }

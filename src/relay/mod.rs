@@ -10,6 +10,7 @@
 
 mod cursor;
 mod lag;
+mod priority;
 mod publisher;
 
 use std::io;
@@ -56,12 +57,13 @@ impl Relay {
         let (ends, ended) = oneshot::channel();
         metrics.relays().started(relay);
         let (of_lag, of_store) = (Arc::clone(&metrics), Arc::clone(&store));
-        let lag = lag::watch(of_store, relay, Arc::clone(&published), clock, of_lag);
+        let lag = lag::watch(of_store, relay, Arc::clone(&published), clock.clone(), of_lag);
         let publisher = Publisher {
             relay,
             store,
             bus,
             wake: wake.listen(),
+            clock,
             metrics,
             settings,
             published,
@@ -78,7 +80,7 @@ impl Relay {
                 Err(error) => return drop(made.send(Err(error))),
             };
             drop(made.send(Ok(())));
-            give_way();
+            priority::lower();
             runtime.spawn(lag);
             run(&runtime, publisher);
             // A lookup of a name may still block a thread of it.
@@ -110,16 +112,5 @@ fn run(runtime: &Runtime, mut publisher: Publisher) {
         if !runtime.block_on(publisher.begins_anew()) {
             return;
         }
-    }
-}
-
-/// Lets all other threads go first, where that can be asked for one thread.
-fn give_way() {
-    /// Against those of the service: a third of their share when all want the processor.
-    #[cfg(target_os = "linux")]
-    const NICE: i32 = 5;
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "the relay runs at the priority of all");
     }
 }

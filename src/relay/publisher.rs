@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::bus::message::{Message, Published, messages_of};
 use crate::bus::{Bus, BusError};
+use crate::clock::Clock;
 use crate::domain::event::LoggedEvent;
 use crate::limits::{
     RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS, RELAY_PAUSE_MAX,
@@ -24,6 +26,7 @@ use crate::store::wake::Listener;
 use crate::telemetry::{Metrics, RelayState};
 
 use super::cursor::{Cursor, Position};
+use super::priority::Patience;
 
 /// What of a relay can be set.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,7 @@ pub struct Publisher {
     pub store: Arc<dyn Store>,
     pub bus: Box<dyn Bus>,
     pub wake: Listener,
+    pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub published: Position,
@@ -134,6 +138,7 @@ impl Publisher {
     /// nothing left.
     async fn publish_all(&mut self, mut position: u64) {
         let mut read_ahead = None;
+        let mut patience = Patience::default();
         loop {
             // Before the log is read: a commit after this is not the last.
             let stopping = *self.stop.borrow();
@@ -149,6 +154,11 @@ impl Publisher {
                 self.wait_for_more().await;
                 continue;
             };
+            let age = self.age(&page);
+            tokio::select! {
+                () = stopped(&mut self.stop) => {}
+                () = patience.give_way(age) => {}
+            }
             let more = page.more;
             let messages = self.messages(&page.items);
             drop(page);
@@ -160,11 +170,18 @@ impl Publisher {
             } else {
                 self.publish(&messages).await;
             }
+            patience.published();
             position = last;
             if let Some(cursor) = &self.cursor {
                 cursor.advance(position);
             }
         }
+    }
+
+    /// How long ago the oldest event of a page was committed.
+    fn age(&self, page: &Page<LoggedEvent>) -> Duration {
+        let oldest = page.items.first().map_or(Timestamp::MAX, |oldest| oldest.at);
+        self.clock.now().duration_since(oldest).try_into().unwrap_or_default()
     }
 
     fn messages(&self, events: &[LoggedEvent]) -> Vec<Message> {

@@ -150,6 +150,25 @@ impl Ipam {
         self.directory.stop();
     }
 
+    /// Stops, on a store that may be gone for good. What is not done in time is given up, and whoever
+    /// waits for it is told that its outcome is unknown. Answers whether all was done.
+    pub async fn leave(&self, wait_max: Duration) -> bool {
+        if tokio::time::timeout(wait_max, self.stop()).await.is_ok() {
+            return true;
+        }
+        self.shared().writer.give_up();
+        self.directory.stop();
+        false
+    }
+
+    /// Whether the store can be read.
+    ///
+    /// # Errors
+    /// [`Fault`] when it does not answer in time.
+    pub async fn store_answers(&self) -> Result<(), Fault> {
+        in_time(READY_WITHIN, self.shared().store.pool(PoolId::MIN)).await.map(drop)
+    }
+
     /// Runs until it is done, or the service is stopped.
     fn run_beside(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.background().push(tokio::spawn(task).abort_handle());

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::unconstrained;
+use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
@@ -86,6 +86,7 @@ pub type Completion = Box<dyn FnMut(Verdict) + Send>;
 pub struct Writer {
     queue: mpsc::Sender<Item>,
     wake: Wake,
+    running: AbortHandle,
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a change")]
@@ -133,8 +134,8 @@ impl Writer {
             last_commit_at: Timestamp::MIN,
             failing: false,
         };
-        tokio::spawn(writer.run());
-        Self { queue, wake }
+        let running = tokio::spawn(writer.run()).abort_handle();
+        Self { queue, wake, running }
     }
 
     /// Rings after each commit.
@@ -193,6 +194,12 @@ impl Writer {
         if self.queue.send(Item::Stop(sender)).await.is_ok() {
             let _ = stopped.await;
         }
+    }
+
+    /// Ends the loop wherever it is, also where it asks a store that is gone for the outcome of a commit.
+    /// What it has not told by then is not told: the outcome stays unknown.
+    pub fn give_up(&self) {
+        self.running.abort();
     }
 }
 

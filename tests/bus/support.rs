@@ -10,6 +10,7 @@ use ipam::bus::nats::{NatsLogin, NatsSettings};
 pub fn nats_settings(url: String) -> NatsSettings {
     NatsSettings {
         servers: vec![url],
+        followed: None,
         login: NatsLogin::Nobody,
         ca: None,
         identity: None,
@@ -20,7 +21,7 @@ pub fn nats_settings(url: String) -> NatsSettings {
 }
 
 pub fn amqp_settings(url: &str) -> AmqpSettings {
-    AmqpSettings { uri: url.parse().unwrap(), ca: None }
+    AmqpSettings { uri: url.parse().unwrap(), ca: None, followed: None }
 }
 
 /// Messages with the ids of a range, which are their positions, too.

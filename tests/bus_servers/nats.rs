@@ -65,6 +65,13 @@ impl Nats {
         self.process.take().expect("it runs").end("TERM");
     }
 
+    /// `kill -9`, and starts it again on another port with what it kept.
+    pub async fn move_away(&mut self) {
+        self.kill();
+        self.port = Port::free();
+        self.restart().await;
+    }
+
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, name: &str) {
         self.process.as_ref().expect("it runs").signal(name);

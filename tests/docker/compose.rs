@@ -90,6 +90,16 @@ impl Project {
         Container(id.to_owned())
     }
 
+    /// What is kept is in volumes that have a name, so that nothing piles up.
+    pub fn volumes_are_named(&self, services: &[&str]) {
+        let template = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{.Name}} {{end}}{{end}}";
+        for service in services {
+            for volume in self.container(service).inspect(template).split_whitespace() {
+                assert!(volume.starts_with(&self.scope.name), "{service} has a volume {volume}");
+            }
+        }
+    }
+
     /// What the program says to this command line, in a container beside the others.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         said(self.compose(&[&["run", "--rm", "--no-deps", "-T", "ipam"], arguments].concat()))

@@ -22,6 +22,10 @@ mod bus_servers;
 mod consumer;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../documents/mod.rs"]
+mod documents;
+
+#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../events/heard.rs"]
 mod heard;
 

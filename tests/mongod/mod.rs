@@ -225,6 +225,25 @@ impl ReplicaSet {
         self.members[member].start().await;
     }
 
+    /// `kill -9` of the only member, which starts again on another port with its files; the set is told
+    /// where it is now.
+    pub async fn move_away(&mut self) {
+        self.kill(0);
+        self.members[0].port = Port::free();
+        self.restart(0).await;
+        let mut config = self.command(0, doc! { "replSetGetConfig": 1 }).await;
+        let config = config.get_document_mut("config").expect("it has a configuration");
+        let host = self.address(0).to_string();
+        let members = config.get_array_mut("members").expect("it has members");
+        let member = members[0].as_document_mut().expect("a member is a document");
+        member.insert("host", host);
+        let version = config.get_i32("version").expect("it has a version");
+        config.insert("version", version + 1);
+        let told = doc! { "replSetReconfig": config.clone(), "force": true };
+        self.command(0, told).await;
+        self.primary().await;
+    }
+
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, member: usize, name: &str) {
         let process = self.members[member].process.as_ref().expect("it runs");

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use lapin::uri::AMQPUri;
 
+use crate::bus::servers::Followed;
+
 /// How RabbitMQ is reached. Shows no password when it is debugged.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct AmqpSettings {
     pub uri: AMQPUri,
     /// Whom the server's certificate may be signed by, besides those whom the machine trusts.
     pub ca: Option<PathBuf>,
+    /// The servers that a catalogue names, instead of the one of the URI.
+    pub followed: Option<Followed>,
 }
 
 impl fmt::Debug for AmqpSettings {

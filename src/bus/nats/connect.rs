@@ -7,15 +7,35 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 
 use super::settings::{NatsLogin, NatsSettings};
 use crate::bus::BusError;
+use crate::bus::servers::Moment;
 use crate::limits::{BUS_CONNECT_WAIT_MAX, BUS_WAIT_MAX};
 
-/// Connects to one of the servers that are configured, and to no others that they know of.
+/// The servers at one moment, which is known when they come from a catalogue.
+pub struct Servers {
+    pub urls: Vec<String>,
+    pub moment: Option<Moment>,
+}
+
+/// # Errors
+/// [`BusError::Away`] when a catalogue has named none yet.
+pub fn servers(settings: &NatsSettings) -> Result<Servers, BusError> {
+    let Some(followed) = &settings.followed else {
+        return Ok(Servers { urls: settings.servers.clone(), moment: None });
+    };
+    let moment = followed.now().map_err(away)?;
+    let scheme = settings.servers.first().and_then(|server| server.split_once("://"));
+    let scheme = scheme.map_or("nats", |(scheme, _)| scheme);
+    let urls = moment.places().iter().map(|place| format!("{scheme}://{place}")).collect();
+    Ok(Servers { urls, moment: Some(moment) })
+}
+
+/// Connects to one of the servers, and to no others that they know of.
 ///
 /// # Errors
 /// [`BusError::Away`], with nothing of a password or token.
-pub async fn connect(settings: &NatsSettings, options: ConnectOptions) -> Result<Client, BusError> {
+pub async fn connect(servers: &[String], options: ConnectOptions) -> Result<Client, BusError> {
     let servers: Vec<ServerAddr> =
-        settings.servers.iter().map(|server| server.parse()).collect::<Result<_, _>>().map_err(
+        servers.iter().map(|server| server.parse()).collect::<Result<_, _>>().map_err(
             |error: std::io::Error| away(format_args!("not the address of a server: {error}")),
         )?;
     options.ignore_discovered_servers().connect(servers).await.map_err(|error| {

@@ -4,9 +4,10 @@ use async_nats::connection::State;
 use async_nats::{Client, Event};
 use tokio::sync::watch;
 
-use super::connect::{away, connect, options};
+use super::connect::{away, connect, options, servers};
 use super::settings::NatsSettings;
 use crate::bus::BusError;
+use crate::bus::servers::Moment;
 
 /// A port that nobody listens on.
 const NOWHERE: &str = "nats://127.0.0.1:0";
@@ -24,6 +25,8 @@ pub struct Link {
     pub client: Client,
     /// What the server complained about last, such as a subject that we may not publish to.
     complaint: watch::Receiver<Option<String>>,
+    /// When the servers come from a catalogue: those that this was opened with.
+    moment: Option<Moment>,
 }
 
 impl Link {
@@ -32,6 +35,7 @@ impl Link {
     /// # Errors
     /// [`BusError::Away`], with nothing of a password or token.
     pub async fn open(settings: &NatsSettings) -> Result<Self, BusError> {
+        let servers = servers(settings)?;
         let (complain, complaint) = watch::channel(None);
         let options = options(settings).await?.event_callback(move |event| {
             let complain = complain.clone();
@@ -43,15 +47,16 @@ impl Link {
             }
         });
         // The attempts of the first connection: each server once.
-        let options = options.max_reconnects(settings.servers.len());
-        let client = connect(settings, options).await?;
+        let options = options.max_reconnects(servers.urls.len());
+        let client = connect(&servers.urls, options).await?;
         client.set_server_pool(NOWHERE).await.map_err(|_| away("the connection is lost"))?;
-        Ok(Self { client, complaint })
+        Ok(Self { client, complaint, moment: servers.moment })
     }
 
-    /// False once the connection is lost.
+    /// False once the connection is lost, or a catalogue names other servers.
     pub fn is_open(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        let is_left = self.moment.as_ref().is_some_and(Moment::is_past);
+        !is_left && self.client.connection_state() == State::Connected
     }
 
     /// What the server complained about, if it did.

@@ -1,6 +1,5 @@
 //! Publishing events: into JetStream where the server has it, and plainly otherwise.
 
-use std::collections::VecDeque;
 use std::future::IntoFuture;
 
 use async_nats::jetstream::Context;
@@ -21,12 +20,14 @@ const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// Publishes to NATS.
 ///
-/// **JetStream.** All messages of a call are sent at once, and then their acknowledgements are waited for.
-/// Each but the first says which message it follows (`Nats-Expected-Last-Msg-Id`), and the server takes
-/// none whose predecessor is not the last in the stream: whatever is lost on the way, no message is there
-/// without the one before it. A message that is there already (`Nats-Msg-Id`) is acknowledged before
-/// that is looked at, so a call may be repeated. Where a stream has other publishers, that chain breaks;
-/// then the messages of the call are sent one at a time.
+/// **JetStream.** All messages of a call are sent at once. Each but the first says which message it follows
+/// (`Nats-Expected-Last-Msg-Id`), and the server takes none whose predecessor is not the last in the
+/// stream: whatever is lost on the way, no message is there without the one before it. So only the last is
+/// acknowledged, for all before it, which saves the server an answer to each. A message that is there
+/// already (`Nats-Msg-Id`) is acknowledged before its predecessor is looked at, so a call may be repeated:
+/// it was stored after its predecessor then. Where a stream has other publishers, the chain breaks, as it
+/// does where a message is refused; then the messages of the call are sent one at a time, and each is
+/// acknowledged.
 ///
 /// A call that fails, or is dropped, takes its connection along (see [`Link`]). What the operating system
 /// delivers of it all the same is either there already by then or follows its predecessor.
@@ -59,6 +60,12 @@ enum Failure {
     Bus(BusError),
 }
 
+impl From<BusError> for Failure {
+    fn from(error: BusError) -> Self {
+        Self::Bus(error)
+    }
+}
+
 impl NatsBus {
     pub fn new(settings: NatsSettings) -> Self {
         Self { settings, open: None, way: None }
@@ -66,10 +73,7 @@ impl NatsBus {
 
     async fn open(&mut self) -> Result<Open, BusError> {
         let link = Link::open(&self.settings).await?;
-        let context = ContextBuilder::new()
-            .timeout(BUS_WAIT_MAX)
-            .max_ack_inflight(NATS_UNACKNOWLEDGED_MAX + 1)
-            .build(link.client.clone());
+        let context = ContextBuilder::new().timeout(BUS_WAIT_MAX).build(link.client.clone());
         let way = tokio::select! {
             prepared = stream::prepare(&context, &self.settings) => {
                 if prepared? { Way::JetStream } else { Way::Plain }
@@ -135,26 +139,22 @@ impl Open {
     }
 
     async fn in_a_chain(&self, messages: &[Message]) -> Result<(), Failure> {
-        let mut waiting = VecDeque::with_capacity(messages.len().min(NATS_UNACKNOWLEDGED_MAX));
         let mut before = None;
-        for message in messages {
-            if waiting.len() >= NATS_UNACKNOWLEDGED_MAX
-                && let Some(first) = waiting.pop_front()
-            {
-                acknowledged(first).await?;
+        for linked in messages.chunks(NATS_UNACKNOWLEDGED_MAX) {
+            let Some((last, others)) = linked.split_last() else { continue };
+            for message in others {
+                self.send_unasked(message, headers_after(message, before)).await?;
+                before = Some(message.id.as_str());
             }
-            waiting.push_back(self.send(message, before).await?);
-            before = Some(message.id.as_str());
-        }
-        for sent in waiting {
-            acknowledged(sent).await?;
+            acknowledged(self.send(last, headers_after(last, before)).await?).await?;
+            before = Some(last.id.as_str());
         }
         Ok(())
     }
 
     async fn one_at_a_time(&self, messages: &[Message]) -> Result<(), BusError> {
         for message in messages {
-            let sent = async { acknowledged(self.send(message, None).await?).await };
+            let sent = async { acknowledged(self.send(message, headers(message)).await?).await };
             sent.await.map_err(|failure| match failure {
                 Failure::Bus(error) => error,
                 Failure::Interrupted => away("it expects what was not asked of it"),
@@ -163,42 +163,45 @@ impl Open {
         Ok(())
     }
 
-    /// Sends a message, or its reference when it is too large.
+    /// Sends a message, or its reference when it is too large, and asks for an acknowledgement.
     async fn send(
         &self,
         message: &Message,
-        before: Option<&str>,
-    ) -> Result<PublishAckFuture, Failure> {
-        let send = |body| {
-            let mut headers = headers(message);
-            if let Some(before) = before {
-                headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, before);
-            }
-            self.context.publish_with_headers(subject(message), headers, body)
-        };
+        headers: HeaderMap,
+    ) -> Result<PublishAckFuture, BusError> {
+        let send =
+            |body| self.context.publish_with_headers(subject(message), headers.clone(), body);
         let sent = match send(message.body.clone()).await {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                send(reference(message).map_err(Failure::Bus)?.body).await
+                send(reference(message)?.body).await
             }
             sent => sent,
         };
-        sent.map_err(|error| Failure::Bus(away(error)))
+        sent.map_err(away)
+    }
+
+    /// Sends a message, or its reference when it is too large.
+    async fn send_unasked(&self, message: &Message, headers: HeaderMap) -> Result<(), BusError> {
+        let client = &self.link.client;
+        let sent =
+            client.publish_with_headers(subject(message), headers.clone(), message.body.clone());
+        let sent = match sent.await {
+            Err(error)
+                if error.kind() == async_nats::client::PublishErrorKind::MaxPayloadExceeded =>
+            {
+                let body = reference(message)?.body;
+                client.publish_with_headers(subject(message), headers, body).await
+            }
+            sent => sent,
+        };
+        sent.map_err(away)
     }
 
     async fn plainly(&self, messages: &[Message]) -> Result<(), BusError> {
-        let client = &self.link.client;
         for message in messages {
-            let send = |body| client.publish_with_headers(subject(message), headers(message), body);
-            let sent = match send(message.body.clone()).await {
-                Err(error)
-                    if error.kind() == async_nats::client::PublishErrorKind::MaxPayloadExceeded =>
-                {
-                    send(reference(message)?.body).await
-                }
-                sent => sent,
-            };
-            sent.map_err(away)?;
+            self.send_unasked(message, headers(message)).await?;
         }
+        let client = &self.link.client;
         // The server answers in order: to this, when it has seen all of the above.
         match client.request(client.new_inbox(), Vec::new().into()).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {}
@@ -211,6 +214,15 @@ impl Open {
 
 fn subject(message: &Message) -> Subject {
     Subject::from(message.subject.as_str())
+}
+
+/// With the message that it follows, if any.
+fn headers_after(message: &Message, before: Option<&str>) -> HeaderMap {
+    let mut headers = headers(message);
+    if let Some(before) = before {
+        headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, before);
+    }
+    headers
 }
 
 fn headers(message: &Message) -> HeaderMap {

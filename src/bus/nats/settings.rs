@@ -4,11 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bus::servers::Followed;
+
 /// How NATS is reached, and the stream that events go to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NatsSettings {
     /// `nats://HOST:PORT` or `tls://HOST:PORT`, without user and password; tried in any order.
     pub servers: Vec<String>,
+    /// The servers that a catalogue names, instead of those; the scheme is that of the first of those.
+    pub followed: Option<Followed>,
     pub login: NatsLogin,
     /// Whom the servers' certificates are signed by, instead of those whom the machine trusts; given, the
     /// connection must be by TLS.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::{Client, Event};
 
-use super::connect::{connect, options};
+use super::connect::{connect, options, servers};
 use super::settings::NatsSettings;
 use crate::bus::BusError;
-use crate::limits::{NATS_API_QUEUE_MAX, NATS_API_UNSENT_MAX};
+use crate::bus::servers::Moment;
+use crate::limits::{NATS_API_QUEUE_MAX, NATS_API_RECONNECTS_MAX, NATS_API_UNSENT_MAX};
 
 /// Connects to one of the servers. A connection that is lost is made again, with its subscriptions, and
 /// what waited to be sent is sent then; the log says once that it is lost, and once that it is back.
@@ -16,11 +17,17 @@ use crate::limits::{NATS_API_QUEUE_MAX, NATS_API_UNSENT_MAX};
 /// It ends only when a server refuses the login: then the subscriptions end, and one connects anew, which
 /// reads the files of the login again.
 ///
+/// It knows no other servers than it was made with: when a catalogue names others, which is told by the
+/// moment of its own, one connects anew as well.
+///
 /// # Errors
 /// [`BusError::Away`], with nothing of a password or token.
-pub async fn connect_standing(settings: &NatsSettings) -> Result<Client, BusError> {
+pub async fn connect_standing(
+    settings: &NatsSettings,
+) -> Result<(Client, Option<Moment>), BusError> {
+    let servers = servers(settings)?;
     let is_lost = Arc::new(AtomicBool::new(false));
-    let options = options(settings)
+    let mut options = options(settings)
         .await?
         .subscription_capacity(NATS_API_QUEUE_MAX)
         .client_capacity(NATS_API_UNSENT_MAX)
@@ -28,7 +35,11 @@ pub async fn connect_standing(settings: &NatsSettings) -> Result<Client, BusErro
             let is_lost = Arc::clone(&is_lost);
             async move { tell(&event, &is_lost) }
         });
-    connect(settings, options).await
+    if servers.moment.is_some() {
+        // One whose servers are gone ends by itself, some time after others have taken its place.
+        options = options.max_reconnects(NATS_API_RECONNECTS_MAX.max(servers.urls.len()));
+    }
+    Ok((connect(&servers.urls, options).await?, servers.moment))
 }
 
 fn tell(event: &Event, is_lost: &AtomicBool) {
