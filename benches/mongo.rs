@@ -25,6 +25,9 @@ use server::{Data, IPAM, Server};
 #[path = "../tests/mongod/mod.rs"]
 mod mongod;
 
+#[path = "../tests/process/mod.rs"]
+mod process;
+
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../tests/server/mod.rs"]
 mod server;

@@ -23,6 +23,9 @@ use server::{IPAM, Server};
 #[path = "../tests/bus_servers/mod.rs"]
 mod bus_servers;
 
+#[path = "../tests/process/mod.rs"]
+mod process;
+
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../tests/server/mod.rs"]
 mod server;

@@ -168,7 +168,7 @@ pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// other instances wake nobody here at once.
 pub const EVENT_LOOK_PAUSE: Duration = Duration::from_millis(20);
 pub const EVENT_LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A client that takes nothing of its stream for so long is dropped.
+/// A client that takes nothing of its stream, or of any other answer, for so long is dropped.
 pub const STREAM_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a relay stays with an instance that has given no sign of life; others take it over then.

@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod media_type;
 pub mod observe;
 pub mod request;
+pub mod stall;
 
 mod advice;
 mod members;

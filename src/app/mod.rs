@@ -191,6 +191,7 @@ fn bind(
         .client_disconnect_timeout(DISCONNECT_WAIT_MAX)
         .shutdown_timeout(DRAIN_WAIT_MAX.as_secs())
         .tcp_nodelay(true)
+        .on_connect(|connection, _| api::stall::bound(connection))
         // What a client that went away waits for ends with it.
         .h1_allow_half_closed(false)
         .disable_signals()

@@ -8,6 +8,7 @@ pub mod message;
 pub mod nats;
 mod reference;
 pub mod servers;
+mod tls;
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub trait Ask: Send + Sync {
     /// drop.
     ///
     /// # Errors
-    /// [`BusError::Silent`] when nobody answers in time or nobody is there to; [`BusError::Away`].
+    /// [`BusError::Silent`] when nobody answers in time or nobody is there to; [`BusError::TooLarge`];
+    /// [`BusError::Away`].
     async fn ask(
         &self,
         subject: &str,
@@ -65,4 +67,7 @@ pub enum BusError {
     /// Nobody answered.
     #[error("nobody answered")]
     Silent,
+    /// Nobody was asked: the bus does not carry a question of this size.
+    #[error("the question has {bytes} bytes, and the bus carries {bytes_max} at most")]
+    TooLarge { bytes: usize, bytes_max: usize },
 }

@@ -75,7 +75,7 @@ pub fn agent(
     } else {
         ("consul", given.to_owned())
     };
-    let tls = flag("CONSUL_HTTP_SSL", &env)?.unwrap_or(false);
+    let tls = flag("CONSUL_HTTP_SSL", env)?.unwrap_or(false);
     let At { url, socket, login } = at(key, &text, tls)?;
     let login = login.or_else(|| env("CONSUL_HTTP_AUTH").map(|text| login_of(&text)));
     let token = match (keys.token, keys.token_file) {
@@ -107,7 +107,7 @@ pub fn agent(
         ca: path(keys.ca, "CONSUL_CACERT"),
         identity,
         server_name: env("CONSUL_TLS_SERVER_NAME"),
-        verify: flag("CONSUL_HTTP_SSL_VERIFY", &env)?.unwrap_or(true),
+        verify: flag("CONSUL_HTTP_SSL_VERIFY", env)?.unwrap_or(true),
     })
 }
 

@@ -15,7 +15,7 @@ use super::period::Period;
 use super::publish::Kinds;
 
 /// The commented default file.
-pub(super) const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
+pub const DEFAULTS: &str = include_str!("../../deploy/ipam.toml");
 
 /// What one source says: a file, or the environment and the flags. The names of the fields are
 /// those of the keys, the flags, and after `IPAM_` of the variables.
@@ -140,7 +140,8 @@ pub struct Options {
     /// [default: pool,subnet,reservation,lease]
     #[arg(long, env = "IPAM_PUBLISH", value_name = "KINDS")]
     pub publish: Option<Kinds>,
-    /// A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn]
+    /// A log level, or levels by module: `warn,ipam::store=debug`
+    /// [default: info,actix_server=warn,async_nats=off,lapin=off]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Threads that serve HTTP, and as many for the actors [default: one for each core]
@@ -171,7 +172,11 @@ impl Options {
         Self::parse(path, &text)
     }
 
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// What a text says; errors name the file at `path`.
+    ///
+    /// # Errors
+    /// When it is not TOML, or has a key that is not known.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let malformed = |why| ConfigError::Malformed { path: path.to_owned(), why };
         let table = toml::Deserializer::parse(text)
             .map_err(|error| malformed(what_is_wrong(text, None, &error)))?;

@@ -73,6 +73,9 @@ enum Heard<T> {
 enum NotHeard {
     #[error("{0}")]
     Silent(String),
+    /// It cannot be asked this; that is no failure of its own.
+    #[error("the question has {bytes} bytes, and the bus carries {bytes_max} at most")]
+    TooLarge { bytes: usize, bytes_max: usize },
     #[error(transparent)]
     Rubbish(#[from] Rubbish),
 }
@@ -253,7 +256,7 @@ impl Hook {
             Ok(Heard::Allowed) => "allowed",
             Ok(Heard::Refused(_)) => "refused",
             Ok(Heard::Patched(_)) => "patched",
-            Err(NotHeard::Silent(_)) => "silent",
+            Err(NotHeard::Silent(_) | NotHeard::TooLarge { .. }) => "silent",
             Err(NotHeard::Rubbish(_)) => "rubbish",
         };
         self.metrics.hook(&self.name, outcome, begun.elapsed());
@@ -261,7 +264,7 @@ impl Hook {
         Ok(match (heard, self.rule.on_silence) {
             (Ok(heard), _) => heard,
             (Err(_), OnSilence::Allow) => Heard::Allowed,
-            (Err(NotHeard::Silent(_)), OnSilence::Refuse) => {
+            (Err(NotHeard::Silent(_) | NotHeard::TooLarge { .. }), OnSilence::Refuse) => {
                 Heard::Refused("the hook did not answer".into())
             }
             (Err(NotHeard::Rubbish(_)), OnSilence::Refuse) => {
@@ -282,15 +285,22 @@ impl Hook {
         match asking.join_next().await {
             Some(Ok(Ok(Ok(answer)))) => Ok(answer),
             Some(Ok(Ok(Err(BusError::Away(why))))) => Err(NotHeard::Silent(why)),
+            Some(Ok(Ok(Err(BusError::TooLarge { bytes, bytes_max })))) => {
+                Err(NotHeard::TooLarge { bytes, bytes_max })
+            }
             Some(Ok(Ok(Err(BusError::Silent)) | Err(_))) => Err(silent("nobody answered")),
             Some(Err(_)) | None => Err(silent("asking it broke off")),
         }
     }
 
-    /// Says once that it fails, and once that it no longer does.
+    /// Says once that it fails, and once that it no longer does; and of each question that is too large.
     fn tell(&self, error: Option<&NotHeard>) {
-        let before = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         let (name, on_silence) = (&self.name, self.rule.on_silence.as_str());
+        if let Some(error @ NotHeard::TooLarge { bytes, bytes_max }) = error {
+            tracing::warn!(hook.name = %name, hook.on_silence = on_silence, question.bytes = bytes, question.bytes_max = bytes_max, %error, "a hook cannot be asked, which counts as its silence");
+            return;
+        }
+        let before = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !before => {
                 tracing::warn!(hook.name = %name, hook.on_silence = on_silence, %error, "a hook does not answer as it should");

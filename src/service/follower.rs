@@ -11,7 +11,8 @@ use std::sync::Weak;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
-use crate::actors::directory::{Directory, Refreshing};
+use crate::actors::directory::Directory;
+use crate::actors::directory::news::Refreshing;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::touched::Touched;
 use crate::limits::{FOLLOW_EVERY, FOLLOW_SUBNETS_MAX};

@@ -31,57 +31,40 @@ pub(super) struct Shown<T> {
     proposed: Option<T>,
 }
 
-/// What is shown.
+/// What can be shown.
 pub(super) trait Showable {
-    fn revision(&self) -> u64;
-    fn state(&self) -> State;
-    fn annotations(&self) -> &Annotations;
+    fn outline(&self) -> Outline<'_>;
     fn to_resource(&self) -> Box<RawValue>;
+}
+
+/// What must be known of it.
+pub(super) struct Outline<'a> {
+    revision: u64,
+    state: State,
+    annotations: &'a Annotations,
     /// The subnet that it is, if it is one.
-    fn as_subnet(&self) -> Option<&Subnet>;
+    subnet: Option<&'a Subnet>,
 }
 
 impl Showable for Pool {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn state(&self) -> State {
-        self.state
-    }
-
-    fn annotations(&self) -> &Annotations {
-        &self.annotations
+    fn outline(&self) -> Outline<'_> {
+        let Self { revision, state, annotations, .. } = self;
+        Outline { revision: *revision, state: *state, annotations, subnet: None }
     }
 
     fn to_resource(&self) -> Box<RawValue> {
         to_raw(&PoolResource::new(self, None))
     }
-
-    fn as_subnet(&self) -> Option<&Subnet> {
-        None
-    }
 }
 
 impl Showable for Subnet {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn state(&self) -> State {
-        self.state
-    }
-
-    fn annotations(&self) -> &Annotations {
-        &self.annotations
+    fn outline(&self) -> Outline<'_> {
+        let Self { revision, state, annotations, .. } = self;
+        Outline { revision: *revision, state: *state, annotations, subnet: Some(self) }
     }
 
     fn to_resource(&self) -> Box<RawValue> {
         to_raw(&SubnetResource::new(self, None))
-    }
-
-    fn as_subnet(&self) -> Option<&Subnet> {
-        Some(self)
     }
 }
 
@@ -116,8 +99,8 @@ impl<T: Showable> Shown<T> {
             operation,
             origin: &ask.origin,
             pool: &self.pool,
-            subnets: self.current.as_subnet().into_iter().collect(),
-            own: both.map(Showable::annotations).collect(),
+            subnets: self.current.outline().subnet.into_iter().collect(),
+            own: both.map(|shown| shown.outline().annotations).collect(),
             proposed: self.proposed.as_ref().map(Showable::to_resource),
             current: Some(self.current.to_resource()),
         }
@@ -165,12 +148,12 @@ impl Ipam {
             let shown = show().await;
             // Before the condition: its own beginning changed the revision.
             if let Ok(shown) = &shown
-                && shown.current.state() == State::Deleting
+                && shown.current.outline().state == State::Deleting
             {
                 return change(ask).await;
             }
             let shown = shown.and_then(|shown| {
-                ask.condition.check(shown.current.revision())?;
+                ask.condition.check(shown.current.outline().revision)?;
                 Ok(shown)
             });
             let shown = match shown {
@@ -182,7 +165,7 @@ impl Ipam {
                 shown => shown?,
             };
             self.ask_about(operation, || shown.matter(operation, &ask)).await?;
-            let condition = Condition::OneOf(vec![shown.current.revision()]);
+            let condition = Condition::OneOf(vec![shown.current.outline().revision]);
             match change(Ask { condition, ..ask.clone() }).await {
                 // Another change came between: look again, also at the condition of the client.
                 Err(Failure::PreconditionFailed { .. }) => {}

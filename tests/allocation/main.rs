@@ -28,6 +28,9 @@ mod server;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[path = "../process/mod.rs"]
+mod process;
+
 /// Makes each function a test of the program on either store.
 macro_rules! on_both {
     ($($noun:ident::$test:ident)+) => {

@@ -1,8 +1,10 @@
 //! A service of its own for each test, and a client that can send anything, also what no client
 //! should.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,6 +68,22 @@ impl Api {
 
     pub fn address(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// The sockets that the service has open.
+    pub fn sockets(&self) -> HashSet<PathBuf> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.server.pid())).unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).collect()
+    }
+
+    /// The memory that it has.
+    pub fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes * 1024
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {

@@ -1,14 +1,17 @@
 //! Following without a bus, over real HTTP.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipam::limits::EVENT_STREAMS_MAX;
+use ipam::limits::{EVENT_STREAM_QUIET_MAX, EVENT_STREAMS_MAX, STREAM_STALL_MAX};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
-use crate::client::{Api, each};
+use crate::client::{Api, each, eventually};
 use crate::consumer::{Told, World, take_told};
 
 /// An answer that is read as it comes, up to the end of the connection.
@@ -21,7 +24,18 @@ struct Open {
 impl Open {
     /// In HTTP/1.0, so that the connection ends with the answer.
     fn get(api: &Api, path: &str, headers: &str) -> Self {
-        let mut stream = TcpStream::connect(api.address()).unwrap();
+        Self::by(TcpStream::connect(api.address()).unwrap(), path, headers)
+    }
+
+    /// The same, with a buffer that is soon full.
+    fn get_slowly(api: &Api, path: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&api.address().into()).unwrap();
+        Self::by(socket.into(), path, "")
+    }
+
+    fn by(mut stream: TcpStream, path: &str, headers: &str) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n{headers}\r\n").unwrap();
         let mut open = Self { stream, head: String::new(), text: String::new() };
@@ -173,10 +187,101 @@ fn there_are_so_many_streams_and_one_that_is_left_is_free() {
         (0..EVENT_STREAMS_MAX).map(|_| Open::get(&api, "/events/stream", "")).collect();
     api.call("GET", "/events/stream").send().problem(503, "overloaded");
     open.pop();
-    crate::client::eventually("a place", || {
+    eventually("a place", || {
         let another = Open::get(&api, "/events/stream", "");
         another.head.contains(" 200 ").then_some(another)
     });
     drop(open);
+    api.finish();
+}
+
+#[test]
+fn a_quiet_stream_says_that_it_lives_and_how_far_it_looked() {
+    let api = Api::start();
+    api.new_pool();
+    let mut all = Open::get(&api, "/events/stream", "");
+    let mut filtered = Open::get(&api, "/events/stream?kind=lease", "");
+    let begun = Instant::now();
+    let quiet = |position| [Told { id: Some(position), ..Told::default() }];
+    assert_eq!((all.told(1), filtered.told(1)), (quiet(1).into(), quiet(1).into()));
+    // Nothing of it is told to who wants leases, and yet it was looked through.
+    api.new_pool();
+    assert_eq!(all.told(1)[0].event.as_deref(), Some("ipam.pool.created"));
+    for (open, since) in [(&mut filtered, begun), (&mut all, Instant::now())] {
+        while !open.text.contains("\n\n") {
+            assert!(open.read(), "the stream goes on");
+        }
+        assert!(open.text.contains(": at 2\nid: 2\n\n"), "{}", open.text);
+        assert_eq!(open.told(1), quiet(2));
+        let took = since.elapsed();
+        println!("quiet for {took:?}");
+        let late = EVENT_STREAM_QUIET_MAX + Duration::from_secs(5);
+        assert!(took < late, "{took:?}");
+    }
+    assert!(begun.elapsed() >= EVENT_STREAM_QUIET_MAX, "it is quiet before");
+    drop((all, filtered));
+    api.finish();
+}
+
+/// What a client that stalls leaves in the kernel is far less than what it is sent.
+const STALLED: usize = 16;
+const LARGE_EVENTS: usize = 250;
+const LARGE_BYTES: usize = 60_000;
+
+#[test]
+fn one_who_takes_nothing_is_let_go_with_what_it_held_and_others_go_on() {
+    let api = Api::start();
+    let large = json!({ "name": "large", "metadata": "x".repeat(LARGE_BYTES) });
+    for _ in 0..LARGE_EVENTS {
+        api.post("/pools", &large).expect(201);
+    }
+    let mut live = Open::get(&api, "/events/stream?after=0", "");
+    live.told(1 + LARGE_EVENTS);
+    let (sockets, memory) = (api.sockets(), api.resident_bytes());
+    let mut stalled: Vec<_> =
+        (0..STALLED).map(|_| Open::get_slowly(&api, "/events/stream?after=0")).collect();
+    // Not only streams: a large answer is left as well.
+    stalled.push(Open::get_slowly(&api, "/events?limit=1000"));
+    let theirs: HashSet<PathBuf> = api.sockets().difference(&sockets).cloned().collect();
+    assert_eq!(theirs.len(), stalled.len());
+    let begun = Instant::now();
+    let mut held = 0;
+    loop {
+        let kept = api.sockets().intersection(&theirs).count();
+        if kept == 0 {
+            break;
+        }
+        let waited = begun.elapsed();
+        assert!(waited < STREAM_STALL_MAX + Duration::from_secs(8), "{kept} are kept");
+        held = held.max(api.resident_bytes());
+        // Another is told at once.
+        let asked = Instant::now();
+        api.new_pool();
+        assert_eq!(live.told(1)[0].event.as_deref(), Some("ipam.pool.created"));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let took = begun.elapsed();
+    assert!(took + Duration::from_secs(2) >= STREAM_STALL_MAX, "not before its time: {took:?}");
+    // They see that they have not all of it.
+    for mut open in stalled {
+        let mut length = open.text.len();
+        let mut piece = vec![0; 64 * 1024];
+        while let Ok(more @ 1..) = open.stream.read(&mut piece) {
+            length += more;
+        }
+        assert!(length < LARGE_EVENTS * LARGE_BYTES / 2, "{length} bytes came");
+    }
+    let grown = held.saturating_sub(memory);
+    assert!(grown > STALLED * 1024 * 1024, "they held something: {grown} bytes");
+    let left = eventually("the memory that they held", || {
+        // The allocator gives back by and by, while there is something to do.
+        api.new_pool();
+        live.told(1);
+        let left = api.resident_bytes().saturating_sub(memory);
+        (left < grown / 2).then_some(left)
+    });
+    println!("ended after {took:?}; they held {grown} bytes, of which {left} are left");
+    drop(live);
     api.finish();
 }

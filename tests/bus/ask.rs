@@ -73,6 +73,26 @@ async fn over_nats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nats_does_not_carry_is_told_from_silence() {
+    let nats = Nats::configured(false, "max_payload: 2000").await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let mut questions = client.subscribe("hook").await.unwrap();
+    client.flush().await.unwrap();
+    let ask = NatsAsk::new(nats_settings(nats.url()));
+    let question = |bytes| vec![b'x'; bytes].into();
+    let refused = ask.ask("hook", question(2001), LONG).await;
+    assert_eq!(refused, Err(BusError::TooLarge { bytes: 2001, bytes_max: 2000 }));
+    tokio::spawn(async move {
+        let question = questions.next().await.unwrap();
+        let length = question.payload.len().to_string();
+        client.publish(question.reply.unwrap(), length.into()).await.unwrap();
+        client.flush().await.unwrap();
+    });
+    let answer = ask.ask("hook", question(2000), LONG).await.unwrap();
+    assert_eq!(answer, "2000", "the connection lives on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_rabbitmq() {
     let rabbitmq = RabbitMq::start().await;
     let url = rabbitmq.url();

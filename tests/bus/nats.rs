@@ -91,21 +91,6 @@ async fn without_jetstream_it_is_published_plainly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_said_and_not_shown() {
-    let config = r#"authorization { user: "ipam", password: "right" }"#;
-    let nats = Nats::configured(true, config).await;
-    let login = |password: &str| NatsLogin::User { name: "ipam".into(), password: password.into() };
-    let settings = nats_settings(nats.url());
-    let mut wrong = settings.clone();
-    wrong.login = login("secret");
-    let error = NatsBus::new(wrong).publish(&messages(1..2)).await.unwrap_err().to_string();
-    assert_eq!(error, "NATS: the server refuses the login");
-    let mut right = settings;
-    right.login = login("right");
-    NatsBus::new(right).publish(&messages(1..2)).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_subject_that_is_denied_is_said_at_once() {
     let config = r#"authorization { users: [
         { user: "ipam", password: "right", permissions: { publish: ["$JS.API.>", "_INBOX.>"] } }

@@ -42,8 +42,12 @@ pub fn message(id: usize, data: &str) -> Message {
 
 /// The ids of what is in the stream, in its order, and the bodies.
 pub async fn stored(url: &str) -> Vec<(String, Vec<u8>)> {
-    let client = async_nats::connect(url).await.unwrap();
-    let stream = jetstream::new(client).get_stream("IPAM").await.unwrap();
+    stored_by(&async_nats::connect(url).await.unwrap()).await
+}
+
+/// The same, seen by a client.
+pub async fn stored_by(client: &async_nats::Client) -> Vec<(String, Vec<u8>)> {
+    let stream = jetstream::new(client.clone()).get_stream("IPAM").await.unwrap();
     let last = stream.cached_info().state.last_sequence;
     let mut found = Vec::new();
     for sequence in 1..=last {

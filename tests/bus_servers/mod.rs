@@ -1,11 +1,7 @@
 //! Real buses in processes of their own, on free ports of the loopback: nats-server and RabbitMQ.
-//! Shared by the tests that need one.
-//!
-//! Each server has a shell that watches over it (see [`process`]), so that nothing is left behind however
-//! this process ends, also when it is killed and where a static is never dropped.
+//! Shared by the tests that need one; they declare `process`, which runs them, beside it.
 
 mod nats;
-mod process;
 mod rabbitmq;
 
 pub use nats::Nats;

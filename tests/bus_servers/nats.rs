@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::process::{Port, Process};
+use crate::process::{Port, Process};
 
 /// Where `make servers` puts it.
 const SERVER: &str =
@@ -93,7 +93,7 @@ impl Nats {
                 command.arg("--jetstream").arg("--store_dir").arg(root.join("kept"));
             }
         });
-        process.answers(&self.port, b"", &log).await;
+        process.answers(&self.port, Some(b""), &log).await;
         self.process = Some(process);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::process::{Port, Process};
+use crate::process::{Port, Process};
 
 /// Where `make servers` puts it.
 const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/rabbitmq-3.10.8");
@@ -112,7 +112,7 @@ impl RabbitMq {
             command.env("ERL_EPMD_PORT", self.epmd.number.to_string());
             command.arg(Path::new(PLACE).join("rabbitmq-server"));
         });
-        process.answers(&self.port, GREETING, &log).await;
+        process.answers(&self.port, Some(GREETING), &log).await;
         self.process = Some(process);
     }
 }

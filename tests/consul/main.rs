@@ -14,12 +14,11 @@ mod world;
 mod bus_servers;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
-#[path = "../bus_servers/process.rs"]
-mod process;
-
-#[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../mongod/mod.rs"]
 mod mongod;
+
+#[path = "../process/mod.rs"]
+mod process;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../durability/support.rs"]

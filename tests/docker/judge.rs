@@ -92,7 +92,8 @@ pub async fn all_published(server: SocketAddr, buses: usize) {
 
 /// Every event of the log came to a consumer in JetStream, and all of them together are what is there.
 pub async fn all_heard(server: SocketAddr, nats: &str) -> usize {
-    let heard = Heard::at(&format!("nats://{nats}:4222")).await;
+    let client = async_nats::connect(format!("nats://{nats}:4222")).await;
+    let heard = Heard::by(client.expect("it can be reached")).await;
     heard.is_complete(&connect(server).await.list("/events", "events").await);
     let mut known = World::default();
     heard.of_the_log().for_each(|event| known.hear(event));

@@ -29,6 +29,9 @@ mod documents;
 #[path = "../events/heard.rs"]
 mod heard;
 
+#[path = "../process/mod.rs"]
+mod process;
+
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]
 mod server;

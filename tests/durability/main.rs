@@ -27,6 +27,9 @@ mod server;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[path = "../process/mod.rs"]
+mod process;
+
 /// Makes each function a test on either store.
 macro_rules! on_both {
     ($($noun:ident::$test:ident)+) => {

@@ -28,12 +28,11 @@ pub struct Heard {
 impl Heard {
     /// Everything that is in the stream.
     pub async fn on_nats(nats: &Nats) -> Self {
-        Self::at(&nats.url()).await
+        Self::by(async_nats::connect(nats.url()).await.expect("the server can be reached")).await
     }
 
-    /// Everything that is in the stream of this server.
-    pub async fn at(url: &str) -> Self {
-        let client = async_nats::connect(url).await.expect("the server can be reached");
+    /// The same, by a client.
+    pub async fn by(client: async_nats::Client) -> Self {
         let stream = jetstream::new(client).get_stream("IPAM").await.expect("the stream is there");
         let stored = stream.cached_info().state.messages as usize;
         let config =

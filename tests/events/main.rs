@@ -8,6 +8,8 @@ mod examples;
 mod heard;
 mod hooks;
 mod instances;
+mod logins;
+mod logs;
 mod micro;
 mod world;
 
@@ -26,6 +28,13 @@ mod consumer;
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../mongod/mod.rs"]
 mod mongod;
+
+#[expect(dead_code, reason = "shared with others, who need the rest")]
+#[path = "../credentials/mod.rs"]
+mod credentials;
+
+#[path = "../process/mod.rs"]
+mod process;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
 #[path = "../server/mod.rs"]

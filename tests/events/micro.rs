@@ -1,12 +1,16 @@
 //! Reservations over NATS: what is asked there is what HTTP does, and it goes on when NATS was away.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client as Bus, HeaderMap};
 use hyper::{Method, StatusCode};
+use ipam::limits::NATS_API_REQUESTS_MAX;
 use serde_json::{Value, json};
 
 use crate::bus_servers::Nats;
+use crate::mongod::ReplicaSet;
+use crate::process::Port;
 use crate::support::{Client, Data, Server, addresses};
 use crate::world::{PATIENCE, on};
 
@@ -72,10 +76,17 @@ async fn insist(bus: &Bus, operation: &str, body: &Value) -> Answer {
 
 impl World {
     async fn start(nats: &Nats) -> Self {
+        Self::start_with(nats, "").await
+    }
+
+    /// With more in its configuration.
+    async fn start_with(nats: &Nats, config: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("ipam.toml");
+        std::fs::write(&file, config).unwrap();
         let mut command = on(Some(nats), None);
-        command.env("IPAM_NATS_API", "true");
-        let server = Server::start_by(command, Data::Embedded(root.path().to_owned()));
+        command.env("IPAM_NATS_API", "true").env("IPAM_CONFIG", file);
+        let server = Server::start_by(command, Data::Embedded(root.path().join("data")));
         let mut client = server.connect().await;
         let pool = client.new_pool().await;
         let subnet = client.new_subnet(&pool, "10.0.0.0/30").await;
@@ -201,6 +212,89 @@ async fn a_list_is_made_together_and_a_repeated_request_once() {
     assert_eq!(refused.body["field"], "reservations[1].count");
     assert_eq!(world.client.list(&path, "reservations").await.len(), 3, "and no others");
     world.server.stop();
+}
+
+/// Asks all of it at once; answers how many of the answers had each code, where `""` is success. Each
+/// question has an answer, and each refusal is the problem that HTTP has for it.
+async fn ask_at_once(bus: &Bus, count: usize, body: &Value) -> BTreeMap<String, usize> {
+    let asking = (0..count).map(|_| try_ask(bus, "reserve", &[], body));
+    let answers = futures_util::future::join_all(asking).await;
+    let mut codes = BTreeMap::new();
+    for answer in answers {
+        let answer = answer.expect("every question has an answer");
+        let code = answer.header("Nats-Service-Error").to_owned();
+        if !code.is_empty() {
+            answer.refused(503, &code);
+            assert!(!answer.header("Retry-After").is_empty(), "{code}");
+            assert!(answer.body["detail"].is_string(), "{}", answer.body);
+        }
+        *codes.entry(code).or_default() += 1;
+    }
+    codes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_more_than_it_takes_at_once_is_refused_and_nothing_is_lost() {
+    let nats = Nats::start().await;
+    let mut world = World::start_with(
+        &nats,
+        r#"
+[[hooks]]
+name = "slow"
+on = ["reservation.create"]
+bus = "nats"
+subject = "hooks.slow"
+deadline = "2s"
+on_silence = "allow"
+"#,
+    )
+    .await;
+    // Somebody listens there, and never answers: so requests stay.
+    let _silent = world.bus.subscribe("hooks.slow").await.unwrap();
+    world.bus.flush().await.unwrap();
+    let subnet = world.client.new_subnet(&world.pool, "10.2.0.0/20").await;
+    let asked = 3 * NATS_API_REQUESTS_MAX;
+    let codes = ask_at_once(&world.bus, asked, &json!({ "subnet": subnet })).await;
+    println!("{codes:?}");
+    let granted = codes[""];
+    assert!(granted >= NATS_API_REQUESTS_MAX / 2, "{codes:?}");
+    assert_eq!(granted + codes["overloaded"], asked, "{codes:?}");
+    let path = format!("/subnets/{subnet}");
+    assert_eq!(world.client.get(&path).await.body["usage"]["reserved"], granted);
+    world.server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_store_is_away_it_answers_as_http_does() {
+    let nats = Nats::start().await;
+    let (root, port) = (tempfile::tempdir().unwrap(), Port::free());
+    let mut command = on(Some(&nats), None);
+    command.env("IPAM_NATS_API", "true");
+    let uri = format!("mongodb://{}/?replicaSet=rs0", port.address());
+    let server = Server::launch(command, Data::Mongo { uri, database: "ipam".to_owned() });
+    let bus = async_nats::connect(nats.url()).await.unwrap();
+    let pool = "0197a2b0-0000-7000-8000-000000000001";
+    for operation in ["reserve", "release", "get"] {
+        let answer = insist(&bus, operation, &json!({ "pool": pool })).await;
+        answer.refused(503, "store_unavailable");
+        assert_eq!(answer.header("Retry-After"), "5");
+    }
+    let asked = 2 * NATS_API_REQUESTS_MAX;
+    let mut codes = ask_at_once(&bus, asked, &json!({ "pool": pool })).await;
+    println!("{codes:?}");
+    let closed = codes.remove("store_unavailable").unwrap_or_default();
+    let crowded = codes.remove("overloaded").unwrap_or_default();
+    assert!(closed > 0 && codes.is_empty(), "{codes:?}");
+    assert_eq!(closed + crowded, asked);
+
+    let _set = ReplicaSet::at(&root.path().join("mongo"), port.number).await;
+    server.wait_until_ready();
+    let mut client = server.connect().await;
+    let pool = client.new_pool().await;
+    let subnet = client.new_subnet(&pool, "10.0.0.0/29").await;
+    let made = insist(&bus, "reserve", &json!({ "subnet": subnet })).await.done();
+    assert_eq!(addresses(&made.body), ["10.0.0.1"]);
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

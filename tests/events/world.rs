@@ -45,6 +45,20 @@ pub fn relays(server: &Server) -> Vec<Value> {
     body["relays"].as_array().cloned().unwrap_or_default()
 }
 
+/// Waits until the only relay is in this state, and answers what it tells of itself.
+pub async fn relay_is(server: &Server, state: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let relays = relays(server);
+        let [relay] = &relays[..] else { panic!("there is one relay: {relays:?}") };
+        if relay["state"] == state {
+            return relay.clone();
+        }
+        assert!(Instant::now() < deadline, "it does not become {state}: {relay}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Waits until everything is published that is in the log now.
 pub async fn all_published(server: &Server) {
     let end = snapshot(server).await.position;

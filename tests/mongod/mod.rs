@@ -1,14 +1,9 @@
 //! Real MongoDB servers in processes of their own: replica sets of one or three members on free
-//! ports of the loopback. Shared by the tests that need one.
-//!
-//! Each mongod has a shell that watches over it: it waits on a pipe that this process holds, and when
-//! the pipe closes it kills mongod and removes its files. So nothing is left behind however this
-//! process ends, also when it is killed and where a static is never dropped.
+//! ports of the loopback. Shared by the tests that need one; they declare `process`, which runs them,
+//! beside it.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,34 +11,16 @@ use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use tempfile::TempDir;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::OnceCell;
+
+use crate::process::{PATIENCE, Port, Process, end_of};
 
 /// Where `make servers` puts it.
 const MONGOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/mongod-6.0.5/mongod");
 
-/// What takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `$1` is what is removed in the end, or empty; the rest starts mongod. The pid is said first; then
-/// one line names the signal that ends it and keeps its files, and the end of the pipe kills it.
-const WATCH: &str = r#"
-files=$1; shift
-"$@" < /dev/null > /dev/null 2>&1 &
-trap '' INT TERM HUP
-echo $!
-exec 2> /dev/null
-if read -r signal; then files=; else signal=KILL; fi
-kill -s "$signal" $!
-wait $!
-[ -z "$files" ] || { rm -rf "$files"; rmdir "$(dirname "$files")"; }
-"#;
-
 /// A replica set; ended when dropped, or with this process.
 pub struct ReplicaSet {
     members: Vec<Member>,
-    /// Dropped after the members.
-    root: Option<TempDir>,
 }
 
 /// The name of a database that no other test of this process uses.
@@ -57,12 +34,13 @@ pub async fn drop_database(uri: &str, name: &str) {
 }
 
 struct Member {
+    /// Dropped before its files.
+    process: Option<Process>,
     port: Port,
     files: PathBuf,
-    /// They are nobody's but the test's.
-    temporary: bool,
+    /// Where they are, when they are nobody's but the test's.
+    temporary: Option<TempDir>,
     options: Vec<String>,
-    process: Option<Process>,
 }
 
 impl ReplicaSet {
@@ -100,7 +78,7 @@ impl ReplicaSet {
     /// makes it when it is not there.
     pub async fn at(directory: &Path, port: u16) -> Self {
         std::fs::create_dir_all(directory).expect("the directory can be made");
-        let mut set = Self { members: Vec::new(), root: None };
+        let mut set = Self { members: Vec::new() };
         let options = ["--replSet".to_owned(), "rs0".to_owned()];
         set.add(Port::fixed(port), Some(directory.to_owned()), &options).await;
         set.initiate().await;
@@ -108,8 +86,7 @@ impl ReplicaSet {
     }
 
     async fn launch(members: usize, options: &[&str]) -> Self {
-        let root = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut set = Self { members: Vec::new(), root: Some(root) };
+        let mut set = Self { members: Vec::new() };
         let member = ["--replSet", "rs0"];
         let options: Vec<String> = member.iter().chain(options).map(ToString::to_string).collect();
         for _ in 0..members {
@@ -119,14 +96,16 @@ impl ReplicaSet {
     }
 
     async fn add(&mut self, port: Port, files: Option<PathBuf>, options: &[String]) {
-        let temporary = files.is_none();
-        let files = files.unwrap_or_else(|| {
-            let root = self.root.as_ref().expect("temporary files have a root");
-            root.path().join(self.members.len().to_string())
-        });
+        let (files, temporary) = match files {
+            Some(files) => (files, None),
+            None => {
+                let own = tempfile::tempdir().expect("a temporary directory can be made");
+                (own.path().to_owned(), Some(own))
+            }
+        };
         std::fs::create_dir_all(&files).expect("the directory can be made");
-        let mut member =
-            Member { port, files, temporary, options: options.to_vec(), process: None };
+        let options = options.to_vec();
+        let mut member = Member { process: None, port, files, temporary, options };
         member.start().await;
         self.members.push(member);
     }
@@ -167,7 +146,7 @@ impl ReplicaSet {
     }
 
     pub fn address(&self, member: usize) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.members[member].port.number).into()
+        self.members[member].port.address()
     }
 
     /// A client of the whole set.
@@ -246,9 +225,7 @@ impl ReplicaSet {
 
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, member: usize, name: &str) {
-        let process = self.members[member].process.as_ref().expect("it runs");
-        let status = Command::new("kill").args(["-s", name, &process.pid.to_string()]).status();
-        assert!(status.expect("kill runs").success());
+        self.members[member].process.as_ref().expect("it runs").signal(name);
     }
 
     /// Makes commands fail on the primary: `mode` is how often, `data` which and how.
@@ -293,8 +270,9 @@ impl Member {
             "mongod is not there: `make servers` fetches it (`make test-fast` does without it)"
         );
         assert!(self.process.is_none(), "it runs already");
-        let removed = if self.temporary { self.files.as_path() } else { Path::new("") };
-        let process = Process::start(removed, |command| {
+        let removed = self.temporary.as_ref().map_or(Path::new(""), TempDir::path);
+        // What it says stands in its own log.
+        let process = Process::start(removed, Path::new("/dev/null"), |command| {
             command.arg(MONGOD).arg("--dbpath").arg(&self.files);
             command.arg("--logpath").arg(self.files.join("log"));
             command.args(["--port", &self.port.number.to_string(), "--bind_ip", "127.0.0.1"]);
@@ -304,85 +282,12 @@ impl Member {
             command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
             command.args(&self.options);
         });
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port.number)).await.is_err() {
-            assert!(!process.has_ended(), "mongod ended: {}", self.log());
-            assert!(Instant::now() < deadline, "mongod does not listen: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        process.answers(&self.port, None, &self.files.join("log")).await;
         self.process = Some(process);
     }
 
     fn log(&self) -> String {
-        let log = std::fs::read_to_string(self.files.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-}
-
-/// A mongod and the shell that watches over it.
-struct Process {
-    shell: Child,
-    pid: u32,
-}
-
-impl Process {
-    fn start(removed: &Path, arguments: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCH, "sh"]).arg(removed);
-        arguments(&mut command);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut shell = command.spawn().expect("sh starts");
-        let mut pid = String::new();
-        let stdout = shell.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut pid).expect("stdout can be read");
-        let pid = pid.trim().parse().expect("the shell says the pid first");
-        Self { shell, pid }
-    }
-
-    /// The shell has not asked for its exit status, so the pid is not anyone else's yet.
-    fn has_ended(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit_once(')').is_none_or(|(_, state)| state.trim_start().starts_with('Z'))
-    }
-
-    /// Ends it by a signal; its files stay.
-    fn end(mut self, signal: &str) {
-        let mut pipe = self.shell.stdin.take().expect("stdin is piped");
-        writeln!(pipe, "{signal}").expect("the shell listens");
-        self.shell.wait().expect("the shell ends");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        // It fails when it has ended already.
-        let _ = self.shell.wait();
-    }
-}
-
-/// A port that is ours as long as this lives: bound, though nobody listens. mongod may bind it as
-/// well, since both sides allow that, and no one else can, nor does the system give it to a
-/// connection.
-struct Port {
-    number: u16,
-    _held: TcpSocket,
-}
-
-impl Port {
-    fn free() -> Self {
-        Self::fixed(0)
-    }
-
-    fn fixed(number: u16) -> Self {
-        let held = TcpSocket::new_v4().expect("a socket can be made");
-        held.set_reuseaddr(number != 0).expect("a socket has options");
-        held.bind((Ipv4Addr::LOCALHOST, number).into())
-            .unwrap_or_else(|error| panic!("port {number} cannot be had: {error}"));
-        held.set_reuseaddr(true).expect("a socket has options");
-        let number = held.local_addr().expect("it is bound").port();
-        Self { number, _held: held }
+        end_of(&self.files.join("log"))
     }
 }
 

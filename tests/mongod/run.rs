@@ -15,6 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[path = "mod.rs"]
 mod mongod;
 
+#[path = "../process/mod.rs"]
+mod process;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

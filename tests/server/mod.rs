@@ -82,11 +82,15 @@ impl Server {
     }
 
     /// Waits until it can be reached, which may be before its store can.
+    ///
+    /// It logs nothing, unless the command says what.
     pub fn launch(mut command: Command, data: impl Into<Data>) -> Self {
+        if command.get_envs().all(|(name, _)| name != "IPAM_LOG") {
+            command.env("IPAM_LOG", "off");
+        }
         let child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(data.into().arguments())
-            .env("IPAM_LOG", "off")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -120,11 +124,14 @@ impl Server {
 
     /// What `/health/ready` answers, head and all.
     pub fn ready(&self) -> std::io::Result<String> {
+        self.get("/health/ready")
+    }
+
+    /// What is answered, head and all.
+    pub fn get(&self, path: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.address, ANSWERED_WITHIN)?;
         stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
-        stream.write_all(
-            b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        )?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -24,6 +24,9 @@ mod support;
 #[path = "../mongod/mod.rs"]
 mod mongod;
 
+#[path = "../process/mod.rs"]
+mod process;
+
 /// Makes each function a test on a store that `$backend` opens.
 macro_rules! tests {
     ($backend:path; $($noun:ident { $($test:ident)+ })+) => {

@@ -11,8 +11,8 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use tokio::time::timeout;
 
 use super::settings::AmqpSettings;
-use crate::bus::BusError;
 use crate::bus::servers::Moment;
+use crate::bus::{BusError, tls};
 use crate::limits::BUS_CONNECT_WAIT_MAX;
 
 /// A connection and its channel, on which what is published is confirmed. Closed when dropped.
@@ -103,6 +103,10 @@ pub fn failed(error: &lapin::Error) -> BusError {
         ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
             away("the connection is lost")
         }
+        ErrorKind::IOError(cause) => match tls::sentence(cause) {
+            Some(sentence) => away(sentence),
+            None => away(error),
+        },
         _ => away(error),
     }
 }

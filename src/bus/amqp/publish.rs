@@ -26,16 +26,20 @@ const EXCHANGE: &str = "ipam.events";
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// Kept on disk by queues that are durable.
 const PERSISTENT: u8 = 2;
+/// Messages of 4,096 bytes or more, with what is said of them, are kept by a classic queue in another file
+/// than its order, unless it is configured otherwise (`queue_index_embed_msgs_below`). One that is killed may
+/// know of what came after such a message, and of it no more.
+const KEPT_APART_BYTES: usize = 3 * 1024;
 
-/// Publishes to RabbitMQ: into a durable topic exchange, with confirms. All messages of a call are sent at
-/// once on one channel, and then their confirms are waited for; a message that no queue is bound for is
-/// confirmed like any other.
+/// Publishes to RabbitMQ: into a durable topic exchange, with confirms. The messages of a call are sent at
+/// once on one channel, and then their confirms are waited for; nothing is sent after a large one until that
+/// is confirmed. A message that no queue is bound for is confirmed like any other.
 ///
 /// A call that fails, or is dropped, takes its connection along. What of it is on its way then may still
 /// arrive, beside the next call, which begins with the same messages or later ones: so of each the first
-/// copy comes in its place. When the connection breaks, what has arrived is the beginning of the call. When a queue refuses a message
-/// (one that is full and has `overflow = reject-publish`), it may have taken later ones of the same call:
-/// the call fails, and all of it comes again.
+/// copy comes in its place. When the connection breaks, what has arrived is the beginning of the call. When
+/// a queue refuses a message (one that is full and has `overflow = reject-publish`), it may have taken
+/// later ones of the same call: the call fails, and all of it comes again.
 pub struct AmqpBus {
     settings: AmqpSettings,
     link: Option<Link>,
@@ -105,6 +109,11 @@ async fn publish(link: &Link, messages: &[Message]) -> Result<(), BusError> {
         let mut sending = Box::pin(maybe_done(sending));
         poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_ready())).await;
         waiting.push_back(sending);
+        if message.body.len() >= KEPT_APART_BYTES {
+            for sent in waiting.drain(..) {
+                confirmed(sent).await?;
+            }
+        }
     }
     for sent in waiting {
         confirmed(sent).await?;

@@ -50,11 +50,15 @@ impl Ask for NatsAsk {
             .map_err(|_| away(format_args!("not connected within {deadline:?}")))??;
         // With an inbox of its own, which ends with it: nothing is kept of a question that nobody
         // answered, and what comes later finds nobody.
+        let bytes = question.len();
         let request = Request::new().payload(question).timeout(None).inbox(link.client.new_inbox());
         match timeout_at(until, link.client.send_request(subject.to_owned(), request)).await {
             Ok(Ok(answer)) => Ok(answer.payload),
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
                 Err(BusError::Silent)
+            }
+            Ok(Err(error)) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                Err(BusError::TooLarge { bytes, bytes_max: link.client.max_payload() })
             }
             Ok(Err(_)) if !link.is_open() => Err(away("the connection is lost")),
             Ok(Err(error)) => Err(away(error)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 
 use super::settings::{NatsLogin, NatsSettings};
-use crate::bus::BusError;
 use crate::bus::servers::Moment;
+use crate::bus::{BusError, tls};
 use crate::limits::{BUS_CONNECT_WAIT_MAX, BUS_WAIT_MAX};
 
 /// The servers at one moment, which is known when they come from a catalogue.
@@ -39,7 +39,11 @@ pub async fn connect(servers: &[String], options: ConnectOptions) -> Result<Clie
             |error: std::io::Error| away(format_args!("not the address of a server: {error}")),
         )?;
     options.ignore_discovered_servers().connect(servers).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let source = std::error::Error::source(&error);
+        if let Some(sentence) = source.and_then(|source| tls::sentence(source.downcast_ref()?)) {
+            return away(sentence);
+        }
+        let cause = source.map(ToString::to_string);
         match error.kind() {
             ConnectErrorKind::AuthorizationViolation => away("the server refuses the login"),
             ConnectErrorKind::Authentication => away("the login cannot be signed with its key"),
@@ -57,13 +61,18 @@ pub async fn connect(servers: &[String], options: ConnectOptions) -> Result<Clie
 /// How one connects, but for what becomes of the connection.
 ///
 /// # Errors
-/// When a file with a secret cannot be read.
+/// When a file cannot be read.
 pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, BusError> {
     let mut options = ConnectOptions::new()
         .name("ipam")
         .connection_timeout(BUS_CONNECT_WAIT_MAX)
         .request_timeout(Some(BUS_WAIT_MAX))
         .ping_interval(Duration::from_secs(5));
+    let identity = settings.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+    for path in settings.ca.iter().chain(identity) {
+        // They are read again when TLS begins; what goes wrong then does not say which.
+        read(path).await?;
+    }
     if let Some(ca) = &settings.ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
@@ -83,7 +92,7 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, BusError
     })
 }
 
-/// Reads a file with a secret; each time, since it may be replaced.
+/// Reads a file, which may have a secret in it; each time, since it may be replaced.
 async fn read(path: &Path) -> Result<String, BusError> {
     let owned = path.to_owned();
     let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(owned)).await;

@@ -1,7 +1,9 @@
-//! A server in a process of its own, the shell that watches over it, and the ports it is given.
+//! A real server in a process of its own, the shell that watches over it, and the ports it is given.
+//! Shared by those who start servers for tests.
 //!
 //! The shell waits on a pipe that this process holds, and when the pipe closes it kills the server and
-//! removes its files.
+//! removes its files. So nothing is left behind however this process ends, also when it is killed and
+//! where a static is never dropped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,9 +17,9 @@ use tokio::net::{TcpSocket, TcpStream};
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `$1` is what is removed in the end, `$2` takes what the server says; the rest starts it. The pid is said
-/// first; then one line names the signal that ends it and keeps its files, and the end of the pipe kills
-/// it.
+/// `$1` is what is removed in the end, or empty; `$2` takes what the server says; the rest starts it. The
+/// pid is said first; then one line names the signal that ends it and keeps its files, and the end of the
+/// pipe kills it.
 const WATCH: &str = r#"
 files=$1; log=$2; shift 2
 "$@" < /dev/null >> "$log" 2>&1 &
@@ -70,8 +72,9 @@ impl Process {
         self.shell.wait().expect("the shell ends");
     }
 
-    /// Waits until who connects to it and says `greeting` is answered.
-    pub async fn answers(&self, port: &Port, greeting: &[u8], log: &Path) {
+    /// Waits until who connects to it is let in, and answered when there is a `greeting`, which may be
+    /// nothing for a server that speaks first.
+    pub async fn answers(&self, port: &Port, greeting: Option<&[u8]>, log: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while !is_answered(port.address(), greeting).await {
             assert!(!self.has_ended(), "the server ended: {}", end_of(log));
@@ -89,14 +92,15 @@ impl Drop for Process {
     }
 }
 
-async fn is_answered(address: SocketAddr, greeting: &[u8]) -> bool {
+async fn is_answered(address: SocketAddr, greeting: Option<&[u8]>) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let Some(greeting) = greeting else { return true };
     let mut answer = [0; 1];
     stream.write_all(greeting).await.is_ok() && stream.read_exact(&mut answer).await.is_ok()
 }
 
 /// The last lines of a log.
-fn end_of(log: &Path) -> String {
+pub fn end_of(log: &Path) -> String {
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
@@ -111,9 +115,15 @@ pub struct Port {
 
 impl Port {
     pub fn free() -> Self {
+        Self::fixed(0)
+    }
+
+    /// The port with this number.
+    pub fn fixed(number: u16) -> Self {
         let held = TcpSocket::new_v4().expect("a socket can be made");
-        held.set_reuseaddr(false).expect("a socket has options");
-        held.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
+        held.set_reuseaddr(number != 0).expect("a socket has options");
+        held.bind((Ipv4Addr::LOCALHOST, number).into())
+            .unwrap_or_else(|error| panic!("port {number} cannot be had: {error}"));
         held.set_reuseaddr(true).expect("a socket has options");
         let number = held.local_addr().expect("it is bound").port();
         Self { number, _held: held }

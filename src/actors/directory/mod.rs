@@ -6,46 +6,24 @@
 //! so that nothing the old one decided is still in flight. That also holds when the old one
 //! panicked: it is rebuilt from the store, never revived.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+pub mod news;
+mod reading;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
 use crate::domain::event::Kind;
 use crate::domain::id::{PoolId, SubnetId};
 use crate::domain::pool::{Pool, State};
 use crate::domain::subnet::Subnet;
 use crate::limits::ACTOR_WAIT_MAX;
-use crate::store::error::Fault;
 
 use super::admission::{Admission, NotAdmitted, Permit};
-use super::count::{Count, Counted};
 use super::crossings::Crossings;
 use super::failure::Failure;
 use super::following::Following;
-use super::handle::{
-    Learn, Loaded, Member, PoolHandle, PoolMessage, Refresh, SubnetHandle, SubnetMessage,
-};
+use super::handle::{Loaded, Member, PoolHandle, PoolMessage, SubnetHandle, SubnetMessage};
 use super::shared::Shared;
 use super::slots::{Resident, Slot, Slots};
-
-/// Subnets whose resting addresses are counted at once.
-const COUNTED_AT_ONCE: usize = 16;
-/// Times a count is tried that others make worthless.
-const COUNTS_MAX: usize = 4;
-
-/// What becomes of a wish to have a pool read anew.
-pub enum Refreshing {
-    /// Nothing is known of the pool that may be old.
-    Needless,
-    /// The pool's actor was told, and says when it is done.
-    Sent(oneshot::Receiver<Result<(), Failure>>),
-    /// It cannot be told right now.
-    Later,
-}
 
 /// Makes actors from what was loaded. The only one who knows them.
 pub trait Factory: Send + Sync {
@@ -169,26 +147,6 @@ impl Directory {
         }
     }
 
-    async fn load(&self, subnet: &Subnet) -> Result<Loaded, Fault> {
-        // What another instance releases in between is leased here until that is heard of.
-        let leased = self.shared.store.leased_addresses(subnet.id).await?;
-        let released = self.resting(subnet).await?;
-        Ok(Loaded { leased, released })
-    }
-
-    /// The addresses of a subnet that may still rest, with the time of their release.
-    async fn resting(&self, subnet: &Subnet) -> Result<Vec<(IpAddr, Timestamp)>, Fault> {
-        if subnet.settings.quarantine_seconds == 0 {
-            return Ok(Vec::new());
-        }
-        let now = self.shared.clock.now();
-        let since = now.saturating_sub(subnet.settings.quarantine()).unwrap_or(Timestamp::MIN);
-        let mut released = self.shared.store.released_addresses(subnet.id, since).await?;
-        let rests = |address, at| at > since && subnet.layout.is_leasable(address);
-        released.retain(|(address, at)| rests(*address, *at));
-        Ok(released)
-    }
-
     /// The actor of a subnet and the right to send it a request.
     ///
     /// # Errors
@@ -280,115 +238,6 @@ impl Directory {
         Ok(pool)
     }
 
-    /// Sees that what is known of a pool is what the store says.
-    ///
-    /// # Errors
-    /// As [`Directory::pool`].
-    pub async fn refresh(self: &Arc<Self>, id: PoolId) -> Result<(), Failure> {
-        let (pool, permit) = self.admitted_to_pool(id).await?;
-        match tokio::time::timeout(ACTOR_WAIT_MAX, send_refresh(pool, permit)).await {
-            Ok(Ok(refreshed)) => refreshed,
-            // It died; the next one is loaded anew.
-            Ok(Err(_)) => Ok(()),
-            Err(_) => Err(Failure::Overloaded { what: "the pool to be read" }),
-        }
-    }
-
-    /// The same, for a pool of which anything is known. Loads none and waits for nothing.
-    pub fn refresh_known(&self, id: PoolId) -> Refreshing {
-        if !self.pools.knows(id) {
-            return Refreshing::Needless;
-        }
-        let slot = self.pools.slot(id);
-        if let Some(pool) = slot.peek() {
-            return match pool.admission.admit() {
-                Ok(permit) => Refreshing::Sent(send_refresh(pool, permit)),
-                Err(NotAdmitted::Full | NotAdmitted::Closing) => Refreshing::Later,
-            };
-        }
-        // Whoever has the lock may have read the store already.
-        let Some(locked) = slot.try_lock() else { return Refreshing::Later };
-        if slot.peek().is_some() {
-            return Refreshing::Later;
-        }
-        match slot.last() {
-            // It is loaded anew by the next request; its subnets, which may run on, with it.
-            Some(pool) => self.close_subnets(&pool),
-            None => self.pools.forget(id, &slot, locked),
-        }
-        Refreshing::Needless
-    }
-
-    /// Has the actors of a pool and its subnets loaded anew by the next request.
-    pub fn drop_pool(&self, id: PoolId) {
-        if let Some(pool) = self.pools.peek(id) {
-            pool.admission.begin_closing();
-            self.close_subnets(&pool);
-        }
-    }
-
-    fn close_subnets(&self, pool: &PoolHandle) {
-        let ids = pool.members.read(|members| members.keys().copied().collect::<Vec<_>>());
-        for subnet in ids.into_iter().filter_map(|id| self.subnets.peek(id)) {
-            subnet.admission.begin_closing();
-        }
-    }
-
-    /// Makes what is known of some addresses of a subnet agree with the store. Answers those that
-    /// must be looked at again later.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn learn(
-        &self,
-        (pool, id): (PoolId, SubnetId),
-        addresses: Vec<IpAddr>,
-    ) -> Result<Vec<IpAddr>, Fault> {
-        // No actor of a subnet is without one of its pool.
-        if !self.pools.knows(pool) {
-            return Ok(Vec::new());
-        }
-        if let Some(handle) = self.subnets.peek(id) {
-            return self.teach(&handle, addresses).await;
-        }
-        let slot = self.subnets.slot(id);
-        // Whoever has the lock starts or retires an actor; it may have read the store already.
-        let Some(locked) = slot.try_lock() else { return Ok(addresses) };
-        if let Some(handle) = slot.peek() {
-            drop(locked);
-            return self.teach(&handle, addresses).await;
-        }
-        if let Some(member) = self.pools.peek(pool).and_then(|pool| pool.members.get(id)) {
-            member.forget_count();
-        }
-        if slot.last().is_none() {
-            self.subnets.forget(id, &slot, locked);
-        }
-        Ok(Vec::new())
-    }
-
-    async fn teach(
-        &self,
-        handle: &SubnetHandle,
-        addresses: Vec<IpAddr>,
-    ) -> Result<Vec<IpAddr>, Fault> {
-        let Some(in_flight) = &handle.in_flight else { return Ok(Vec::new()) };
-        let watch = in_flight.watch();
-        let store = &self.shared.store;
-        let leased = store.leased_among(handle.id, addresses.clone()).await?;
-        let is_leased: HashSet<&IpAddr> = leased.iter().collect();
-        let free = addresses.iter().filter(|address| !is_leased.contains(address));
-        let free: Vec<IpAddr> = free.copied().collect();
-        // Read after that: of what is free by now, the last release is there.
-        let released = store.released_among(handle.id, free.clone()).await?;
-        let released: HashMap<IpAddr, Timestamp> = released.into_iter().collect();
-        let free = free.iter().map(|address| (*address, released.get(address).copied())).collect();
-        let (reply, again) = oneshot::channel();
-        handle.mailbox.do_send(SubnetMessage::Learn(Learn { leased, free, watch, reply }));
-        // When it died meanwhile, its successor may have been loaded before.
-        Ok(again.await.unwrap_or(addresses))
-    }
-
     /// The running actor of a subnet, if it admits a request right now.
     ///
     /// # Errors
@@ -399,42 +248,6 @@ impl Directory {
     ) -> Result<Option<(Arc<SubnetHandle>, Permit)>, Failure> {
         let Some(handle) = self.subnets.running(id) else { return Ok(None) };
         Ok(self.permit(&handle.admission, "subnet")?.map(|permit| (handle, permit)))
-    }
-
-    /// Sees that the use of every member is known.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn count(&self, members: &[Arc<Member>]) -> Result<(), Failure> {
-        members.iter().for_each(|member| member.renew());
-        // What others do meanwhile makes a count worthless; then it is done again.
-        for _ in 0..COUNTS_MAX {
-            let uncounted: Vec<(Arc<Member>, Arc<Subnet>, Arc<Count>)> = members
-                .iter()
-                .filter(|member| member.counted().is_none())
-                .map(|member| (Arc::clone(member), member.record.load_full(), member.count()))
-                .collect();
-            if uncounted.is_empty() {
-                return Ok(());
-            }
-            let ids = uncounted.iter().map(|(_, subnet, _)| subnet.id).collect();
-            let leased = self.shared.store.lease_counts(ids).await?;
-            let subnets: Vec<_> = uncounted.iter().map(|(_, of, _)| Arc::clone(of)).collect();
-            let resting = stream::iter(subnets)
-                .map(|subnet| async move { self.resting(&subnet).await })
-                .buffered(COUNTED_AT_ONCE);
-            let resting: Vec<_> = resting.try_collect().await?;
-            for ((member, subnet, count), resting) in uncounted.into_iter().zip(resting) {
-                let reserved = leased.get(&subnet.id).copied().unwrap_or(0);
-                count.set_counted(Counted { reserved, resting: resting.len() as u64 });
-                if let Some(pool) = self.pools.peek(subnet.pool)
-                    && member.crossing(&pool).is_some()
-                {
-                    self.crossings.notice(&member);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Brings a subnet to rest, does `change`, and lets the next request load it anew. Nothing of
@@ -548,13 +361,6 @@ impl Directory {
         self.shared.metrics.actor_stopped("pool");
         Ok(())
     }
-}
-
-fn send_refresh(pool: Arc<PoolHandle>, permit: Permit) -> oneshot::Receiver<Result<(), Failure>> {
-    let (reply, refreshed) = oneshot::channel();
-    let mailbox = pool.mailbox.clone();
-    mailbox.do_send(PoolMessage::Refresh(Refresh { pool, permit, reply }));
-    refreshed
 }
 
 async fn close(admission: &Admission, what: &'static str) -> Result<(), Failure> {
