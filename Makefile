@@ -10,6 +10,10 @@ DATA ?= data
 DATA_MONGO ?= data-mongo
 PORT_MONGO ?= 27017
 
+PROFILE ?= release
+COMPOSE ?= $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose) \
+	--file deploy/compose.yaml
+
 DENY_VERSION := 0.20.2
 DENY := target/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 DEB_VERSION := 3.8.0
@@ -31,6 +35,20 @@ run-mongo: servers ## The same on a MongoDB of its own (DATA_MONGO=data-mongo PO
 	$(CARGO) build --release --locked --bin ipam --example on_mongod
 	target/release/examples/on_mongod $(DATA_MONGO) $(PORT_MONGO) \
 		target/release/ipam serve --listen $(LISTEN)
+
+.PHONY: image
+image: ## Build the container image `ipam` (PROFILE=release)
+	docker build --file deploy/Dockerfile --tag ipam --build-arg PROFILE=$(PROFILE) \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml) \
+		--build-arg REVISION=$$(git rev-parse HEAD) .
+
+.PHONY: up
+up: image ## Start ipam, MongoDB and NATS in containers on http://127.0.0.1:8000
+	$(COMPOSE) up --detach
+
+.PHONY: down
+down: ## Stop those; their data stays
+	$(COMPOSE) down
 
 .PHONY: servers
 servers: ## Fetch the real servers that tests start, into target/servers

@@ -289,6 +289,10 @@ pub const STORE_MOVED_FAILURES: u32 = 3;
 pub const STORE_MOVED_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long leaving a store that has moved takes at most, for what is under way there.
 pub const STORE_LEAVE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long `ipam health` waits; more than `/health/ready` takes over a store that does not answer.
+pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often `ipam initiate` looks at a server that is not as it shall be yet.
+pub const INITIATE_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Threads that serve HTTP.
 pub const WORKERS_MAX: usize = 512;

@@ -240,6 +240,56 @@ fn a_mongodb_that_is_away_is_waited_for_until_a_signal() {
 }
 
 #[test]
+fn health_tells_how_a_server_is_in_a_sentence() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Serving::start(data.path());
+    let url = format!("http://{}", server.address);
+    let health = |args: &[&str], listen: &str| {
+        let mut command = ipam();
+        let output = command.arg("health").args(args).env("IPAM_LISTEN", listen).output().unwrap();
+        let Output { status, stdout, stderr } = output;
+        assert!(stderr.is_empty() || stdout.is_empty());
+        (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+    };
+    // Where the service listens that is told the same.
+    let everywhere = server.address.replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(health(&[], &everywhere), (Some(0), format!("{url} is ready\n")));
+    assert_eq!(health(&["--live"], &server.address), (Some(0), format!("{url} lives\n")));
+    assert_eq!(health(&[&url], "127.0.0.1:1"), (Some(0), format!("{url} is ready\n")));
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let (code, text) = health(&[&url], "");
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with(&format!("{url} is not well: cannot connect to ")), "{text}");
+    let (code, text) = health(&[], "127.0.0.1:0");
+    assert!(code == Some(1) && text.contains("IPAM_LISTEN says port 0"), "{text}");
+    // One that accepts and says nothing is not waited for.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, text) = health(&[&format!("http://{}", silent.local_addr().unwrap())], "");
+    assert!(code == Some(1) && text.contains("no answer within 5s"), "{text}");
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_there() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = ipam();
+    command.args(["serve", "--data"]).arg(data.path());
+    for name in
+        ["IPAM_AMQP", "IPAM_CONFIG", "IPAM_MONGO", "IPAM_NATS", "IPAM_NATS_API", "IPAM_WORKERS"]
+    {
+        command.env(name, "");
+    }
+    let server = Serving::start_by(command);
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let check = [("IPAM_MONGO", ""), ("IPAM_DATA", "nowhere")];
+    let (_, text) = said(ipam().arg("check").envs(check));
+    assert!(text.contains("there is no store in nowhere"), "{text}");
+    let (_, text) = said(ipam().args(["serve", "--help"]).env("IPAM_AMQP", ""));
+    assert!(text.contains("[env: IPAM_AMQP"), "{text}");
+}
+
+#[test]
 fn check_takes_one_store_and_a_flag_before_the_environment() {
     let check = |args: &[&str], variables: &[(&str, &str)]| {
         said(ipam().arg("check").args(args).envs(variables.iter().copied()))

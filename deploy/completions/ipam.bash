@@ -22,6 +22,12 @@ _ipam() {
             ipam,check)
                 cmd="ipam__subcmd__check"
                 ;;
+            ipam,health)
+                cmd="ipam__subcmd__health"
+                ;;
+            ipam,initiate)
+                cmd="ipam__subcmd__initiate"
+                ;;
             ipam,serve)
                 cmd="ipam__subcmd__serve"
                 ;;
@@ -32,7 +38,7 @@ _ipam() {
 
     case "${cmd}" in
         ipam)
-            opts="-h -V --help --version serve check bench"
+            opts="-h -V --help --version serve check initiate health bench"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -107,6 +113,46 @@ _ipam() {
                     return 0
                     ;;
                 --mongo-database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ipam__subcmd__health)
+            opts="-h --live --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ipam__subcmd__initiate)
+            opts="-h --mongo --host --wait --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --mongo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -28,6 +28,8 @@ complete -c ipam -n "__fish_ipam_needs_command" -s h -l help -d 'Print help'
 complete -c ipam -n "__fish_ipam_needs_command" -s V -l version -d 'Print version'
 complete -c ipam -n "__fish_ipam_needs_command" -f -a "serve" -d 'Serve the API'
 complete -c ipam -n "__fish_ipam_needs_command" -f -a "check" -d 'Verify the invariants on a store that no one serves; exit code 1 when one is broken'
+complete -c ipam -n "__fish_ipam_needs_command" -f -a "initiate" -d 'Make a replica set of one member of a MongoDB server; does nothing when it is one already'
+complete -c ipam -n "__fish_ipam_needs_command" -f -a "health" -d 'Ask a running server how it is; exit code 1 when it does not answer or is not ready'
 complete -c ipam -n "__fish_ipam_needs_command" -f -a "bench" -d 'Load a running server, measure it, and look at every address it gives'
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l listen -d 'Address and port on which HTTP is served; port 0 takes a free one [default: 127.0.0.1:8000]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l data -d 'Directory of the embedded store [default: data]' -r -F
@@ -75,6 +77,12 @@ complete -c ipam -n "__fish_ipam_using_subcommand check" -l data -d 'Directory o
 complete -c ipam -n "__fish_ipam_using_subcommand check" -l mongo -d 'MongoDB: servers as HOST,HOST:PORT,... or a connection string mongodb://... [env: IPAM_MONGO]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand check" -l mongo-database -d 'The MongoDB database' -r
 complete -c ipam -n "__fish_ipam_using_subcommand check" -s h -l help -d 'Print help'
+complete -c ipam -n "__fish_ipam_using_subcommand initiate" -l mongo -d 'The MongoDB server: HOST, HOST:PORT or a connection string mongodb://... (a password in a flag is seen by every user of the machine)' -r
+complete -c ipam -n "__fish_ipam_using_subcommand initiate" -l host -d 'The address that it has in its replica set, where clients must reach it [default: the server of --mongo]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand initiate" -l wait -d 'How long to wait for a server that is starting, and for it to be the primary' -r
+complete -c ipam -n "__fish_ipam_using_subcommand initiate" -s h -l help -d 'Print help'
+complete -c ipam -n "__fish_ipam_using_subcommand health" -l live -d 'Ask whether it lives, and not whether it can serve requests'
+complete -c ipam -n "__fish_ipam_using_subcommand health" -s h -l help -d 'Print help'
 complete -c ipam -n "__fish_ipam_using_subcommand bench" -l clients -d 'Clients at once, each with a connection of its own' -r
 complete -c ipam -n "__fish_ipam_using_subcommand bench" -l requests -d 'Requests that are measured' -r
 complete -c ipam -n "__fish_ipam_using_subcommand bench" -l mode -d 'What the clients do' -r -f -a "reserve\t'Reserve addresses'

@@ -1,6 +1,5 @@
 //! `ipam check`: has a store [audited](audit::check) and prints what was found.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 
 use crate::app;
+use crate::cli::environment::variable;
 use crate::config::{MongoServers, StoreAt};
 use crate::store::{Store, audit, mongo};
 
@@ -29,7 +29,7 @@ pub struct Args {
 impl Args {
     /// A flag goes before the environment, and MongoDB before a directory, as in `ipam serve`.
     fn store(&self) -> anyhow::Result<StoreAt> {
-        let in_environment = || Some(env::var_os("IPAM_MONGO")?.to_string_lossy().parse());
+        let in_environment = || Some(variable("IPAM_MONGO")?.to_string_lossy().parse());
         let mongo = match (&self.data, &self.mongo) {
             (Some(data), _) => return Ok(StoreAt::Directory(data.clone())),
             (None, Some(mongo)) => Some(mongo.clone()),
@@ -38,7 +38,7 @@ impl Args {
         if let Some(mongo) = mongo {
             return Ok(StoreAt::mongo(&mongo, &self.mongo_database)?);
         }
-        let data = env::var_os("IPAM_DATA").map_or_else(|| "data".into(), PathBuf::from);
+        let data = variable("IPAM_DATA").map_or_else(|| "data".into(), PathBuf::from);
         Ok(StoreAt::Directory(data))
     }
 }

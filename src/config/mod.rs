@@ -37,7 +37,7 @@ pub use bus::{BusError, Secret};
 pub use consul::{ConsulConfig, ConsulKeyError, Lookup};
 pub use error::ConfigError;
 pub use hooks::HookTable;
-pub use mongo::{MongoError, MongoServers, without_passwords};
+pub use mongo::{MongoError, MongoServers, settings as mongo_settings, without_passwords};
 pub use options::Options;
 pub use period::Period;
 pub use publish::Kinds;

@@ -11,19 +11,11 @@ use ipam::telemetry::Metrics;
 
 use crate::documents::markdown::{Document, root};
 
-/// What begins like this comes with a part that is not here yet. What is here by now leaves the list.
-const AWAITED: &[&str] =
-    &["ipam health", "ipam initiate", "deploy/Dockerfile", "deploy/compose.yaml"];
-
 /// Names of others, which look like ours.
 const OF_OTHERS: &[&str] = &["user_version", "reply_to", "allow_responses", "IPAM_PORT"];
 
 /// Paths of machines, and not of the API.
 const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/proc/", "/data", "/ipam"];
-
-fn is_awaited(name: &str) -> bool {
-    AWAITED.iter().any(|awaited| name.starts_with(awaited))
-}
 
 fn options() -> Vec<String> {
     let command = Options::augment_args(Command::new("serve"));
@@ -80,14 +72,11 @@ fn names_in_code_spans_are_known() {
     let (options, words, metrics) = (options(), words(), metrics());
     let metric_names = metric_names(&metrics);
     // And what every program has.
-    let helps = ["serve", "check", "bench"].map(help).concat() + "--version";
+    let helps = ["serve", "check", "initiate", "health", "bench"].map(help).concat() + "--version";
     let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     for document in Document::all() {
         for (line, span) in document.spans() {
             let place = document.place(line);
-            if is_awaited(&span) {
-                continue;
-            }
             for part in span.split(|c: char| c.is_whitespace() || "=,;(\"'".contains(c)) {
                 if let Some(variable) = part.strip_prefix("IPAM_") {
                     let name = variable.trim_matches('…').to_lowercase();
@@ -95,7 +84,7 @@ fn names_in_code_spans_are_known() {
                         || name.is_empty()
                         || name == "config"
                         || OF_OTHERS.contains(&part);
-                    assert!(known || is_awaited(part), "{place}: {part} is no variable");
+                    assert!(known, "{place}: {part} is no variable");
                 }
                 let metric = part.split('{').next().unwrap();
                 if metric.starts_with("ipam_") {
@@ -103,7 +92,7 @@ fn names_in_code_spans_are_known() {
                     let known = metric_names.contains(metric)
                         || begins.is_some_and(|begins| metrics.contains(begins));
                     assert!(known, "{place}: {metric} is no metric");
-                } else if is_snake(part) && !OF_OTHERS.contains(&part) && !is_awaited(part) {
+                } else if is_snake(part) && !OF_OTHERS.contains(&part) {
                     let known =
                         words.contains(part) || codes.contains(part) || metrics.contains(part);
                     assert!(known, "{place}: nothing is called {part}");
@@ -112,7 +101,7 @@ fn names_in_code_spans_are_known() {
             // Flags of other programs stand behind their names.
             let is_ours = span.starts_with("--") || span.starts_with("ipam ");
             let flags = span.split([' ', '=', '[']).filter(|part| part.starts_with("--"));
-            for flag in flags.filter(|flag| is_ours && !is_awaited(flag)) {
+            for flag in flags.filter(|_| is_ours) {
                 let known = helps.contains(flag) || flag == "--bench-route";
                 assert!(known, "{place}: ipam has no {flag}");
             }
@@ -129,7 +118,8 @@ fn names_in_code_spans_are_known() {
 
 #[test]
 fn flags_in_commands_are_known() {
-    let helps = ["serve", "check", "bench"].map(|command| (command, help(command)));
+    let helps =
+        ["serve", "check", "initiate", "health", "bench"].map(|command| (command, help(command)));
     for document in Document::all() {
         for block in document.blocks() {
             if !["sh", "shell"].contains(&block.language.as_str()) {
@@ -141,8 +131,7 @@ fn flags_in_commands_are_known() {
                         continue;
                     };
                     for flag in rest.split([' ', '=']).filter(|word| word.starts_with("--")) {
-                        let known =
-                            help.contains(flag) || flag == "--bench-route" || is_awaited(flag);
+                        let known = help.contains(flag) || flag == "--bench-route";
                         assert!(
                             known,
                             "{}: ipam {command} has no {flag}",
@@ -256,23 +245,5 @@ fn every_metric_is_explained() {
         let Some(rest) = line.strip_prefix("# HELP ") else { continue };
         let name = rest.split(' ').next().unwrap();
         assert!(page.contains(&format!("`{name}")), "{name} is not explained");
-    }
-}
-
-#[test]
-fn what_was_awaited_and_is_here_leaves_the_list() {
-    let output = std::process::Command::new(crate::server::IPAM).arg("--help").output().unwrap();
-    let commands = String::from_utf8(output.stdout).unwrap();
-    for awaited in AWAITED {
-        let is_here = match awaited.strip_prefix("ipam ") {
-            Some(command) => commands.lines().any(|line| line.trim().starts_with(command)),
-            None if awaited.starts_with("deploy/") => root().join(awaited).exists(),
-            None => {
-                let name = awaited.trim_start_matches("--").trim_start_matches("IPAM_");
-                let name = name.trim_end_matches('_').to_lowercase();
-                options().contains(&name)
-            }
-        };
-        assert!(!is_here, "{awaited} is here: take it out of AWAITED in tests/book/names.rs");
     }
 }

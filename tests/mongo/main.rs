@@ -5,6 +5,7 @@ mod away;
 mod crash;
 mod fail_points;
 mod harness;
+mod initiate;
 mod instances;
 mod levels;
 mod network;

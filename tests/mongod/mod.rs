@@ -62,6 +62,11 @@ impl ReplicaSet {
         SHARED.get_or_init(|| Self::start(1)).await
     }
 
+    /// Starts one that may become a set of one member, and is none yet.
+    pub async fn uninitiated() -> Self {
+        Self::launch(1, &[]).await
+    }
+
     /// Starts a mongod that is no member of any set.
     pub async fn standalone() -> Self {
         let mut set = Self::launch(0, &[]).await;

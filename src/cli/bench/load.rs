@@ -12,9 +12,9 @@ use hyper::{Method, StatusCode, Uri};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::http::{Answer, Connection, Server};
 use super::ledger::{Given, Ledger, addresses};
 use super::tally::{Operation, Tally};
+use crate::cli::http::{Answer, Connection, Server};
 
 /// What the clients of one round do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

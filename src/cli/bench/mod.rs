@@ -5,7 +5,6 @@
 //! at the same fill; with `--baseline`, a round against the route that stores nothing goes before
 //! each, so that both meet the same machine.
 
-mod http;
 mod ledger;
 mod load;
 mod report;
@@ -22,11 +21,11 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 
-use http::Server;
 use load::{Clients, Target, Work};
 use report::{Measured, Ratio, Report};
 use subject::Subject;
 
+use crate::cli::http::Server;
 use crate::limits::{IPV4_PREFIX_MIN, IPV6_PREFIX_MIN, RESERVATION_ADDRESSES_MAX};
 
 /// Reservations that each client reads from, one after the other.

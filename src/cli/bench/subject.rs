@@ -9,9 +9,9 @@ use hyper::Method;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::http::{Connection, Server};
 use super::ledger::{Given, Ledger, addresses};
 use super::load::Target;
+use crate::cli::http::{Connection, Server};
 use crate::limits::RESERVATION_ADDRESSES_MAX;
 
 /// A pool with one subnet.

@@ -163,14 +163,15 @@ fn will_do(hello: &Document, hosts: &str, direct: bool) -> Result<(), MongoOpenE
     }
     if is("isreplicaset") {
         return Err(MongoOpenError::Unavailable(format!(
-            "{hosts} belongs to a replica set that is not initiated: run rs.initiate() on it once"
+            "{hosts} belongs to a replica set that is not initiated: run `ipam initiate` or \
+             rs.initiate() on it once"
         )));
     }
     let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
     if !sharded && !hello.contains_key("setName") {
         return unsuitable(format!(
             "MongoDB at {hosts} is a standalone server, which has no transactions: start it with \
-             --replSet rs0 and run rs.initiate() on it once, and it is a replica set of one member"
+             --replSet rs0 and run `ipam initiate` on it once, and it is a replica set of one member"
         ));
     }
     if direct && !sharded && !is("isWritablePrimary") {

@@ -1,5 +1,8 @@
-//! One keep-alive HTTP/1.1 connection, lean because it shares the machine with the server it
-//! measures: what is sent is prepared before, what is received lies in one buffer.
+//! One keep-alive HTTP/1.1 connection to a server, lean because `ipam bench` shares the machine with the
+//! server it measures: what is sent is prepared before, what is received lies in one buffer.
+
+use std::fmt;
+use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -29,6 +32,22 @@ impl std::str::FromStr for Server {
         let port = authority.port_u16().unwrap_or(80);
         let host = HeaderValue::from_str(authority.as_str()).context("not a URL")?;
         Ok(Self { authority: format!("{}:{port}", authority.host()), host })
+    }
+}
+
+impl From<SocketAddr> for Server {
+    fn from(address: SocketAddr) -> Self {
+        let authority = address.to_string();
+        // An address and a port are nothing but visible letters.
+        let host = HeaderValue::from_str(&authority);
+        let host = host.unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        Self { authority, host }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
     }
 }
 
