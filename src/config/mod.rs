@@ -8,6 +8,7 @@ mod bus;
 mod consul;
 mod error;
 mod hooks;
+mod lookup;
 mod mongo;
 mod options;
 mod period;
@@ -34,9 +35,10 @@ use crate::store::mongo::MongoSettings;
 use crate::telemetry::Filter;
 
 pub use bus::{BusError, Secret};
-pub use consul::{ConsulConfig, ConsulKeyError, Lookup};
+pub use consul::{ConsulConfig, ConsulKeyError};
 pub use error::ConfigError;
 pub use hooks::HookTable;
+pub use lookup::Lookup;
 pub use mongo::{MongoError, MongoServers, without_passwords};
 pub use options::Options;
 pub use period::Period;
@@ -114,7 +116,9 @@ impl Config {
     /// [`ConfigError`] naming the file, or the key and its bounds.
     pub fn load(given: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
-        Self::validate(given.over(file).over(Options::defaults()?))
+        let given = given.over(file);
+        needs_consul(&given)?;
+        Self::validate(given.over(Options::defaults()?))
     }
 
     fn validate(mut options: Options) -> Result<Self, ConfigError> {
@@ -220,6 +224,25 @@ impl Config {
     }
 }
 
+/// Whether what is looked up is looked up at an agent. Before the defaults, which name a service for the
+/// case that there is one.
+fn needs_consul(given: &Options) -> Result<(), ConfigError> {
+    let is_given =
+        |key: &Option<Secret>| key.as_ref().is_some_and(|key| !key.text().trim().is_empty());
+    if is_given(&given.consul) {
+        return Ok(());
+    }
+    let lookups = [
+        ("consul_mongo", &given.consul_mongo),
+        ("consul_nats", &given.consul_nats),
+        ("consul_amqp", &given.consul_amqp),
+    ];
+    match lookups.into_iter().find(|(_, lookup)| is_given(lookup)) {
+        Some((key, _)) => Err(ConfigError::Needs { key, needed: "consul" }),
+        None => Ok(()),
+    }
+}
+
 /// Consul's agent, and what is looked up there.
 struct LookedUp {
     agent: ConsulSettings,
@@ -264,7 +287,7 @@ fn looked_up(options: &mut Options) -> Result<Option<LookedUp>, ConfigError> {
         )?,
     })?;
     let lookup = |key, given: Option<Secret>, schemes: &[&str]| {
-        consul::lookup(key, &given.unwrap_or_default(), schemes)
+        lookup::lookup(key, &given.unwrap_or_default(), schemes)
     };
     Ok(Some(LookedUp {
         agent,
@@ -352,6 +375,22 @@ mod tests {
         assert_eq!(config.workers, 3);
         assert_eq!(config.log, Filter::new("debug").unwrap());
         assert_eq!(config.store.to_string(), "data");
+    }
+
+    #[test]
+    fn a_look_up_needs_consul() {
+        let load = |text: &str| {
+            let given = parse(text).unwrap();
+            Config::load(given, None).map(drop).map_err(|error| error.to_string())
+        };
+        for key in ["consul_mongo", "consul_nats", "consul_amqp"] {
+            let needs = Err(format!("{key} needs consul"));
+            assert_eq!(load(&format!("{key} = \"a\"")), needs);
+            assert_eq!(load(&format!("{key} = \"a\"\nconsul = \" \"")), needs);
+            assert_eq!(load(&format!("{key} = \"\"")), Ok(()));
+            assert_eq!(load(&format!("{key} = \"a\"\nconsul = \"c\"")), Ok(()));
+        }
+        assert_eq!(load("consul_service = \"a\""), Ok(()));
     }
 
     /// The example of the default file, without the marks that make it one.

@@ -12,12 +12,8 @@ use ipam::telemetry::Metrics;
 use crate::documents::markdown::{Document, root};
 
 /// What begins like this comes with a part that is not here yet. What is here by now leaves the list.
-const AWAITED: &[&str] = &[
-    "ipam health",
-    "ipam initiate",
-    "deploy/Dockerfile",
-    "deploy/compose.yaml",
-];
+const AWAITED: &[&str] =
+    &["ipam health", "ipam initiate", "deploy/Dockerfile", "deploy/compose.yaml"];
 
 /// Names of others, which look like ours.
 const OF_OTHERS: &[&str] = &["user_version", "reply_to", "allow_responses", "IPAM_PORT"];
