@@ -302,6 +302,8 @@ mod tests {
             assert_eq!(load(&format!("{key} = \"a\"\nconsul = \"c\"")), Ok(()));
         }
         assert_eq!(load("consul_service = \"a\""), Ok(()));
+        // As in a Compose file, which knows of both.
+        assert_eq!(load("consul_mongo = \"a\"\nmongo = \"b\""), Ok(()));
     }
 
     /// The example of the default file, without the marks that make it one.
