@@ -6,7 +6,8 @@
 //! others are. Then all that knows the old store is ended, and the same is started on the new servers. That
 //! is safe for the reason for which two instances on one database are: what the old one had sent may still be
 //! committed, and whoever waited for it was told that the outcome is unknown. It must be the same database
-//! there, with all that was seen of its log: another one, an empty or an older one, is refused.
+//! there, with a log that ends no earlier than what was seen of it: another one, an empty or an older one, is
+//! refused. An older copy that others have written to since is not told apart.
 
 use std::cell::RefCell;
 use std::sync::Arc;
