@@ -19,12 +19,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds that one command may take: a cold build of all the images takes some minutes.
 const COMMAND_WAIT: &str = "300";
 
-/// `$1` is what the names begin with. Each line names an image, until the pipe ends.
+/// `$1` is what the names begin with. Each line names an image, until the pipe ends. Its stdout is the lock of
+/// the machine, which it keeps until all is removed.
 const WATCH: &str = r#"
 trap '' INT TERM HUP
 images=
 while read -r image; do images="$images $image"; done
-exec > /dev/null 2>&1
+exec 3>&1 > /dev/null 2>&1
 "$0" -c "$2" "$0" "$1"
 for image in $images; do docker image rm -f "$image"; done
 "#;
@@ -39,7 +40,6 @@ docker volume ls -q --filter "name=$1" | xargs -r docker volume rm -f
 /// This run, as others see it.
 struct Run {
     name: String,
-    /// It has the lock of the machine as its stdout, and lets it go when all is removed.
     watcher: Mutex<Child>,
 }
 

@@ -79,15 +79,16 @@ fn build() -> String {
     let image = image_name("ipam");
     is_ours(&image);
     let mut build = bounded("docker");
-    build.args(["build", "--quiet", "--tag", &image, "-"]);
+    build.args(["build", "--tag", &image, "-"]);
     build.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut build = build.spawn().expect("docker starts");
     let mut stdin = build.stdin.take().expect("stdin is piped");
     stdin.write_all(text.as_bytes()).expect("docker reads");
     drop(stdin);
     let output = build.wait_with_output().expect("docker ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker build: {errors}");
+    let said = [output.stdout, output.stderr].concat();
+    let (status, said) = (output.status, String::from_utf8_lossy(&said));
+    assert!(status.success(), "docker build ends with {status}: {said}");
     image
 }
 
