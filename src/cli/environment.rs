@@ -1,5 +1,6 @@
 //! Variables of the environment. One that is empty counts as one that is not there: who writes
-//! `IPAM_AMQP=${IPAM_AMQP:-}`, as a Compose file must, says nothing by that.
+//! `IPAM_AMQP=${IPAM_AMQP:-}`, as a Compose file must, says nothing by that. But for one that says something
+//! by being empty.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,6 +8,9 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
+
+/// Empty, it says that MongoDB is not looked up.
+const EMPTY_COUNTS: &str = "consul_mongo";
 
 /// What a variable says that clap does not look at; nothing when it is empty.
 pub fn variable(name: &str) -> Option<OsString> {
@@ -27,6 +31,6 @@ pub fn matches(command: &Command) -> Result<ArgMatches, clap::Error> {
 }
 
 fn without_empty(arg: Arg) -> Arg {
-    let value = arg.get_env().and_then(env::var_os);
+    let value = arg.get_env().filter(|_| arg.get_id() != EMPTY_COUNTS).and_then(env::var_os);
     if value.is_some_and(|value| value.is_empty()) { arg.env(Resettable::Reset) } else { arg }
 }
