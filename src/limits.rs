@@ -284,8 +284,9 @@ pub const CONSUL_DEREGISTER_AFTER_MAX: Duration = Duration::from_secs(366 * 24 *
 pub const CONSUL_TAGS_MAX: usize = 64;
 
 /// When a catalogue names other servers of the store, so many failures in a row, with such pauses
-/// between, say that it is no longer where it was.
-pub const STORE_MOVED_FAILURES: u32 = 3;
+/// between, say that it is no longer where it was. One that is asked in vain takes 2 s to fail, so that is
+/// about 17 s: an ordinary election, of 10 s and some, is over by then.
+pub const STORE_MOVED_FAILURES: u32 = 6;
 pub const STORE_MOVED_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long leaving a store that has moved takes at most, for what is under way there.
 pub const STORE_LEAVE_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -161,12 +161,13 @@ impl Granted {
         shared.writer.submit(change, Box::new(move |verdict| flight.end(verdict)));
     }
 
-    /// Answers what the reservations would be; what is held is for the caller to put back.
-    pub fn propose(mut self, shared: &Shared) -> Vec<Held> {
+    /// Answers what the reservations would be, once all that is held was given to `put_back`: whoever has
+    /// the answer and asks again meets nothing of it.
+    pub fn propose(mut self, shared: &Shared, put_back: impl FnMut(Held)) {
         let proposed = self.proposed(shared.clock.now());
+        self.held.into_iter().for_each(put_back);
         // The client may have gone away.
         let _ = self.reply.send(proposed);
-        self.held
     }
 
     fn proposed(&mut self, now: Timestamp) -> Result<Answer, Failure> {

@@ -328,7 +328,7 @@ impl PoolActor {
             reply,
         };
         if is_tried {
-            granted.propose(&self.directory.shared).into_iter().for_each(Held::put_back);
+            granted.propose(&self.directory.shared, Held::put_back);
         } else {
             granted.submit(&self.directory.shared);
         }

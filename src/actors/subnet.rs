@@ -226,9 +226,8 @@ impl SubnetActor {
         };
         if is_tried {
             // Before the next message, to which it must make no difference.
-            for held in granted.propose(&self.directory.shared) {
-                self.space.undo(held.picked().clone(), now);
-            }
+            let space = &mut self.space;
+            granted.propose(&self.directory.shared, |held| space.undo(held.picked().clone(), now));
             self.space.set_round(round);
             // Some may have rested enough by now.
             return self.recount();

@@ -1,12 +1,15 @@
 //! The service on its store: started when the store is there, and started anew when it has moved.
 //!
 //! A replica set is followed by the driver, whatever the catalogue says of it. Only when the catalogue
-//! names servers that the driver was not told of, and the store does not answer, is it taken for moved: as
-//! a whole, so that no server is left that could say where the others are. Then all that knows the old
-//! store is ended, and the same is started on the new servers. That is safe for the reason for which two
-//! instances on one database are: what the old one had sent may still be committed, and whoever waited
-//! for it was told that the outcome is unknown.
+//! names servers that the driver was not told of at its start, and the store does not answer for longer than
+//! an election takes, is it taken for moved: as a whole, so that no server is left that could say where the
+//! others are. Then all that knows the old store is ended, and the same is started on the new servers. That
+//! is safe for the reason for which two instances on one database are: what the old one had sent may still be
+//! committed, and whoever waited for it was told that the outcome is unknown. It must be the same database
+//! there, with a log that ends no earlier than what was seen of it: another one, an empty or an older one, is
+//! refused. An older copy that others have written to since is not told apart.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +35,7 @@ use crate::relay::{self, Relay};
 use crate::service::{Ipam, Settings};
 use crate::store::Store;
 use crate::store::error::Fault;
-use crate::store::mongo::{self, MongoOpenError, MongoSettings};
+use crate::store::mongo::{self, Identity, MongoOpenError, MongoSettings};
 use crate::telemetry::Metrics;
 
 /// The first and the longest pause between two attempts to start on a store that is away.
@@ -148,15 +151,10 @@ enum Unsuitable {
     IsWaitedFor,
 }
 
-/// Serves a store that is there, until it is to stop.
-pub async fn on_given(
-    running: Running,
-    door: &Door,
-    mut stopping: watch::Receiver<bool>,
-) -> anyhow::Result<Option<Running>> {
-    door.open(running.ipam.clone());
+/// Goes on with a service that is let in to, until it is to stop.
+pub async fn on_given(running: Running, mut stopping: watch::Receiver<bool>) -> Running {
     until(&mut stopping).await;
-    Ok(Some(running))
+    running
 }
 
 /// Serves a MongoDB, when it is there, until it is to stop. Answers what runs then.
@@ -172,10 +170,12 @@ pub async fn on_mongo(
     let open = async || mongo::open(settings).await;
     let start = async |store| plan.start(store).await;
     let running = tokio::select! {
+        biased;
         () = until(&mut stopping) => return Ok(None),
         started = start_when_there(door, open, start, Unsuitable::Ends) => started?,
     };
-    on_given(running, door, stopping).await
+    door.open(running.ipam.clone());
+    Ok(Some(on_given(running, stopping).await))
 }
 
 /// Serves the MongoDB whose servers a catalogue names, and goes with it when it moves, until it is to stop.
@@ -190,23 +190,35 @@ pub async fn on_found(
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<Option<Running>> {
     let mut unsuitable = Unsuitable::Ends;
+    let mut served: Option<Identity> = None;
     loop {
         let moment = tokio::select! {
+            biased;
             () = until(&mut stopping) => return Ok(None),
             moment = followed.first(|trouble| door.waits_for(trouble.to_owned())) => moment,
         };
         let (uri, database) = (lookup.uri(moment.places()), database.to_owned());
         let settings = MongoSettings { uri, database };
-        let open = async || mongo::open(&settings).await;
+        let opened = RefCell::new(None);
+        let open = async || {
+            let found = mongo::open_same(&settings, served.as_ref()).await;
+            let (store, identity) = found.map_err(|error| misnamed(error, &lookup.service))?;
+            opened.replace(Some(identity));
+            Ok(store)
+        };
         let start = async |store| plan.start(store).await;
         let running = tokio::select! {
+            biased;
             () = until(&mut stopping) => return Ok(None),
             () = moment.past() => continue,
             started = start_when_there(door, open, start, unsuitable) => started?,
         };
         unsuitable = Unsuitable::IsWaitedFor;
+        // What runs is served from now on, so nothing else will do later.
+        served = opened.take().or(served);
         door.open(running.ipam.clone());
         let fault = tokio::select! {
+            biased;
             () = until(&mut stopping) => return Ok(Some(running)),
             fault = moved(&running.ipam, &moment) => fault,
         };
@@ -217,6 +229,16 @@ pub async fn on_found(
         door.close("it has moved to other servers".to_owned());
         // A stop waits for that: it is bounded, and nobody else would answer what is under way.
         running.leave().await;
+    }
+}
+
+/// What is said of another database than the one that was served, where a service of Consul's names it.
+fn misnamed(error: MongoOpenError, service: &str) -> MongoOpenError {
+    match error {
+        MongoOpenError::Another(why) => MongoOpenError::Unsuitable(format!(
+            "the Consul service {service} names another database than the one that was served: {why}"
+        )),
+        other => other,
     }
 }
 
@@ -280,10 +302,12 @@ async fn start_when_there<T>(
             Err(why) => why,
         };
         match why {
-            MongoOpenError::Unsuitable(_) if unsuitable == Unsuitable::Ends => {
+            MongoOpenError::Unsuitable(_) | MongoOpenError::Another(_)
+                if unsuitable == Unsuitable::Ends =>
+            {
                 return Err(why.into());
             }
-            MongoOpenError::Unsuitable(_) => {
+            MongoOpenError::Unsuitable(_) | MongoOpenError::Another(_) => {
                 if !std::mem::replace(&mut told, true) {
                     error!(error = %why, "the store cannot be used as it is; trying again");
                 }
@@ -302,8 +326,6 @@ async fn start_when_there<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
     use serde_json::Value;
     use std::path::Path;

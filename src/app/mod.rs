@@ -149,7 +149,7 @@ async fn live(
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<Option<Running>> {
     if let Some(running) = embedded {
-        return life::on_given(running, door, stopping).await;
+        return Ok(Some(life::on_given(running, stopping).await));
     }
     match (&config.store, found.mongo()) {
         (StoreAt::Consul { lookup, database }, Some(followed)) => {

@@ -22,6 +22,38 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// Whether the host can be one, so that it may stand in a URL and in a list of servers.
+    pub fn is_valid(&self) -> bool {
+        self.port > 0 && (self.host.parse::<Ipv6Addr>().is_ok() || is_name(&self.host))
+    }
+}
+
+/// `HOST` or `HOST:PORT`; an IPv6 address stands in brackets.
+pub fn is_server(text: &str) -> bool {
+    let (is_host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, rest)) => {
+            (address.parse::<Ipv6Addr>().is_ok(), (!rest.is_empty()).then_some(rest))
+        }
+        None => text.find(':').map_or((is_name(text), None), |at| {
+            let (host, port) = text.split_at(at);
+            (is_name(host), Some(port))
+        }),
+    };
+    let is_port = |port: &str| {
+        let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port > 0)
+    };
+    is_host && port.is_none_or(is_port)
+}
+
+/// A name or an IPv4 address: what has no meaning of its own in a URL.
+fn is_name(host: &str) -> bool {
+    let is_odd =
+        |c: char| c.is_whitespace() || c.is_control() || "/\\?#%[]\":,@<>^`{|}".contains(c);
+    !host.is_empty() && !host.contains(is_odd)
+}
+
 /// What a catalogue says of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -147,6 +179,29 @@ mod tests {
             say.send_replace(Seen { places: places(&now), trouble: None });
             assert_eq!((moment.is_past(), moment.is_outgrown()), (past, outgrown), "{now:?}");
         }
+    }
+
+    #[test]
+    fn what_would_mean_something_else_in_a_url_is_no_host() {
+        for (host, is_valid) in [
+            ("db-1.example", true),
+            ("10.0.0.1", true),
+            ("db_1", true),
+            ("fd00::1", true),
+            ("", false),
+            ("a:b", false),
+            ("[fd00::1]", false),
+            ("fe80::1%eth0", false),
+            ("a b", false),
+            ("u@a", false),
+            ("a,b", false),
+            ("a/?tls=false&", false),
+            ("http://a", false),
+            ("a<b", false),
+        ] {
+            assert_eq!(Place { host: host.to_owned(), port: 1 }.is_valid(), is_valid, "{host}");
+        }
+        assert!(!Place { host: "a".to_owned(), port: 0 }.is_valid());
     }
 
     #[test]

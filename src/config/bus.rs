@@ -11,10 +11,10 @@ use lapin::uri::AMQPUri;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::mongo::is_server;
 use super::period::Period;
 use crate::bus::amqp::AmqpSettings;
 use crate::bus::nats::{NatsLogin, NatsSettings};
+use crate::bus::servers::is_server;
 use crate::limits::{NATS_MAX_AGE_MAX, NATS_MAX_AGE_MIN, NATS_REPLICAS_MAX};
 
 /// What may have a password in it, as it was written; shown by nothing.

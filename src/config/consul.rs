@@ -1,14 +1,14 @@
 //! Where Consul is, as it is configured, and what is looked up there. Where our own keys are silent, the
 //! variables of Consul's own tools count, once Consul is asked for. No error repeats a secret.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+
 use super::bus::Secret;
-use super::mongo::is_server;
-use crate::bus::servers::Place;
+use crate::bus::servers::is_server;
 use crate::discovery::registration::Entry;
 use crate::discovery::{ConsulSettings, Login, Token};
 use crate::limits::CONSUL_TAGS_MAX;
@@ -29,7 +29,7 @@ pub struct ConsulKeyError {
     why: String,
 }
 
-fn wrong<T>(key: &'static str, why: impl Into<String>) -> Result<T, ConsulKeyError> {
+pub fn wrong<T>(key: &'static str, why: impl Into<String>) -> Result<T, ConsulKeyError> {
     Err(ConsulKeyError { key, why: why.into() })
 }
 
@@ -119,6 +119,7 @@ struct At {
 
 /// Takes a URL apart; `tls` is whether one that need not say so is meant with TLS.
 fn at(key: &'static str, text: &str, tls: bool) -> Result<At, ConsulKeyError> {
+    let has_scheme = text.contains("://");
     let (scheme, rest) =
         text.split_once("://").unwrap_or((if tls { "https" } else { "http" }, text));
     if scheme == "unix" && !rest.is_empty() {
@@ -132,15 +133,16 @@ fn at(key: &'static str, text: &str, tls: bool) -> Result<At, ConsulKeyError> {
     let is_theirs = key != "consul";
     let scheme = if tls && is_theirs { "https" } else { scheme };
     let (login, place) = match rest.rsplit_once('@') {
-        Some((login, place)) => (Some(login_of(login)), place),
+        Some((login, place)) => (Some(decoded(key, login_of(login))?), place),
         None => (None, rest),
     };
     let place = place.strip_suffix('/').unwrap_or(place);
     if !is_server(place) {
         return wrong(key, "it is not http://HOST:PORT with a port of 1 to 65535");
     }
-    let url = if has_port(place) { place.to_owned() } else { format!("{place}:8500") };
-    Ok(At { url: format!("{scheme}://{url}"), socket: None, login })
+    // The port of the scheme counts where one is given, and in what Consul's own tools read.
+    let port = if has_port(place) || has_scheme || is_theirs { "" } else { ":8500" };
+    Ok(At { url: format!("{scheme}://{place}{port}"), socket: None, login })
 }
 
 fn has_port(place: &str) -> bool {
@@ -152,6 +154,15 @@ fn login_of(text: &str) -> Login {
     match text.split_once(':') {
         Some((user, password)) => Login { user: user.into(), password: Some(password.into()) },
         None => Login { user: text.into(), password: None },
+    }
+}
+
+/// What stands in a URL without the escapes that it needs there.
+fn decoded(key: &'static str, login: Login) -> Result<Login, ConsulKeyError> {
+    let decoded = |text: String| percent_decode_str(&text).decode_utf8().map(String::from);
+    match (decoded(login.user), login.password.map(decoded).transpose()) {
+        (Ok(user), Ok(password)) => Ok(Login { user, password }),
+        _ => wrong(key, "the user or the password is no text when it is decoded"),
     }
 }
 
@@ -221,76 +232,11 @@ fn own_address(text: &str) -> Result<(String, Option<u16>), ConsulKeyError> {
     Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
 
-/// A service that a server is looked up as, and around that what a catalogue does not say.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Lookup {
-    pub service: String,
-    /// The scheme, and a user with a password.
-    before: String,
-    /// The path, and options.
-    after: String,
-}
-
-impl fmt::Debug for Lookup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lookup").field("service", &self.service).finish_non_exhaustive()
-    }
-}
-
-impl Lookup {
-    /// The URL with servers where the name of the service stands.
-    pub fn uri(&self, places: &[Place]) -> String {
-        let places: Vec<_> = places.iter().map(Place::to_string).collect();
-        format!("{}{}{}", self.before, places.join(","), self.after)
-    }
-
-    /// The URL as it was written.
-    pub fn template(&self) -> Secret {
-        Secret::new(format!("{}{}{}", self.before, self.service, self.after))
-    }
-}
-
-/// What a key says of a look-up: the name of a service, or a URL of one of these schemes whose host it
-/// is. `None` when it is empty: then nothing is looked up.
+/// Whether it can be the name of a service.
 ///
 /// # Errors
 /// [`ConsulKeyError`]
-pub fn lookup(
-    key: &'static str,
-    given: &Secret,
-    schemes: &[&str],
-) -> Result<Option<Lookup>, ConsulKeyError> {
-    let text = given.text().trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        check_service(key, text)?;
-        let scheme = schemes.first().copied().unwrap_or_default();
-        let (before, after) = (format!("{scheme}://"), "/".to_owned());
-        return Ok(Some(Lookup { service: text.to_owned(), before, after }));
-    };
-    if !schemes.contains(&scheme) {
-        let known: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
-        return wrong(key, format!("a URL begins with {}", known.join(" or ")));
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, after) = rest.split_at(end);
-    let (login, service) = match authority.rsplit_once('@') {
-        Some((login, service)) => (format!("{login}@"), service),
-        None => (String::new(), authority),
-    };
-    check_service(key, service)?;
-    // Options stand behind a path.
-    let slash = if after.starts_with('/') { "" } else { "/" };
-    Ok(Some(Lookup {
-        service: service.to_owned(),
-        before: format!("{scheme}://{login}"),
-        after: format!("{slash}{after}"),
-    }))
-}
-
-fn check_service(key: &'static str, name: &str) -> Result<(), ConsulKeyError> {
+pub fn check_service(key: &'static str, name: &str) -> Result<(), ConsulKeyError> {
     let is_known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if name.is_empty() || name.len() > SERVICE_BYTES_MAX || !name.chars().all(is_known) {
         let why = "the name of a service has 1 to 63 letters, digits, - and _, and no port";
@@ -326,7 +272,12 @@ mod tests {
         let tls = |at| vec![("CONSUL_HTTP_ADDR", at), ("CONSUL_HTTP_SSL", "true")];
         for (given, env, expected) in [
             ("http://c:8500", addr("other:1"), "http://c:8500"),
-            ("https://c/", vec![], "https://c:8500"),
+            ("https://c/", vec![], "https://c"),
+            ("http://c", vec![], "http://c"),
+            ("c", vec![], "http://c:8500"),
+            ("c", tls("x"), "https://c:8500"),
+            (AUTO, addr("c"), "http://c"),
+            (AUTO, tls("c"), "https://c"),
             ("c:1", vec![], "http://c:1"),
             ("[fd00::1]", vec![], "http://[fd00::1]:8500"),
             ("c:1", tls("x"), "https://c:1"),
@@ -345,6 +296,7 @@ mod tests {
         assert_eq!(settings.socket, Some("/run/consul.sock".into()));
         for (given, env, expected) in [
             ("ftp://u:secret@c", vec![], "consul: a URL begins with http:// or https://"),
+            ("http://u:secret%ff@c", vec![], "consul: the user or the password is no text"),
             ("http://u:secret@", vec![], "consul: it is not http://HOST:PORT"),
             ("http://secret:0", vec![], "consul: it is not http://HOST:PORT"),
             ("http://c/secret", vec![], "consul: it is not http://HOST:PORT"),
@@ -360,7 +312,7 @@ mod tests {
     fn our_keys_go_before_the_variables_of_consuls_tools() {
         let env = [
             ("CONSUL_HTTP_TOKEN", "theirs"),
-            ("CONSUL_HTTP_AUTH", "user:pass:word"),
+            ("CONSUL_HTTP_AUTH", "user:pass:w%40rd"),
             ("CONSUL_CACERT", "their-ca"),
             ("CONSUL_CLIENT_CERT", "their-cert"),
             ("CONSUL_CLIENT_KEY", "their-key"),
@@ -370,7 +322,7 @@ mod tests {
         let theirs = AgentKeys { url: secret(AUTO), ..AgentKeys::default() };
         let settings = agent_of(theirs, &env).unwrap();
         assert_eq!(settings.token, Token::Given("theirs".into()));
-        let login = Login { user: "user".into(), password: Some("pass:word".into()) };
+        let login = Login { user: "user".into(), password: Some("pass:w%40rd".into()) };
         assert_eq!(settings.login, Some(login));
         assert_eq!(settings.ca, Some("their-ca".into()));
         assert_eq!(settings.identity, Some(("their-cert".into(), "their-key".into())));
@@ -378,7 +330,7 @@ mod tests {
         assert!(!settings.verify);
 
         let ours = AgentKeys {
-            url: secret("https://u:p@c"),
+            url: secret("https://u%40x:p%3A%2F+%@c"),
             token: Some(secret("ours")),
             datacenter: Some("dc2".into()),
             ca: Some("ca".into()),
@@ -388,7 +340,8 @@ mod tests {
         };
         let settings = agent_of(ours, &env).unwrap();
         assert_eq!(settings.token, Token::Given("ours".into()));
-        assert_eq!(settings.login, Some(Login { user: "u".into(), password: Some("p".into()) }));
+        let login = Login { user: "u@x".into(), password: Some("p:/+%".into()) };
+        assert_eq!(settings.login, Some(login));
         assert_eq!(settings.ca, Some("ca".into()));
         assert_eq!(settings.identity, Some(("cert".into(), "key".into())));
         assert_eq!(settings.datacenter.as_deref(), Some("dc2"));
@@ -415,37 +368,6 @@ mod tests {
         ] {
             let error = agent_of(keys, &[]).unwrap_err();
             assert!(error.starts_with(expected) && !error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_look_up_is_a_name_or_a_url_around_it() {
-        let places =
-            [("10.0.0.1", 1), ("fd00::1", 2)].map(|(host, port)| Place { host: host.into(), port });
-        for (given, service, uri) in [
-            ("mongodb", "mongodb", "mongodb://10.0.0.1:1,[fd00::1]:2/"),
-            (
-                "mongodb://u:p%40@db/?replicaSet=rs0",
-                "db",
-                "mongodb://u:p%40@10.0.0.1:1,[fd00::1]:2/?replicaSet=rs0",
-            ),
-            ("mongodb://db?tls=true", "db", "mongodb://10.0.0.1:1,[fd00::1]:2/?tls=true"),
-        ] {
-            let found = lookup("consul_mongo", &secret(given), &["mongodb"]).unwrap().unwrap();
-            assert_eq!((found.service.as_str(), found.uri(&places).as_str()), (service, uri));
-            assert!(!format!("{found:?}").contains("p%40"));
-        }
-        assert_eq!(lookup("consul_mongo", &secret(" "), &["mongodb"]), Ok(None));
-        for (given, expected) in [
-            ("mongodb+srv://u:secret@db", "consul_mongo: a URL begins with mongodb://"),
-            ("mongodb://u:secret@db:27017/", "consul_mongo: the name of a service"),
-            ("mongodb://u:secret@a,b/", "consul_mongo: the name of a service"),
-            ("u:secret@db", "consul_mongo: the name of a service"),
-            ("mongodb://u:secret@/", "consul_mongo: the name of a service"),
-        ] {
-            let error = lookup("consul_mongo", &secret(given), &["mongodb"]).unwrap_err();
-            let error = error.to_string();
-            assert!(error.starts_with(expected) && !error.contains("secret"), "{given}: {error}");
         }
     }
 

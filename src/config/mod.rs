@@ -7,7 +7,10 @@
 mod bus;
 mod consul;
 mod error;
+mod given;
 mod hooks;
+mod looked_up;
+mod lookup;
 mod mongo;
 mod options;
 mod period;
@@ -15,28 +18,28 @@ mod publish;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::bus::amqp::AmqpSettings;
 use crate::bus::message::Published;
 use crate::bus::nats::NatsSettings;
-use crate::discovery::ConsulSettings;
-use crate::discovery::registration::Entry;
 use crate::hooks::rule::{self, Rule};
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
-    CONSUL_CHECK_INTERVAL_MAX, CONSUL_CHECK_INTERVAL_MIN, CONSUL_DEREGISTER_AFTER_MAX,
-    CONSUL_DEREGISTER_AFTER_MIN, IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
+    IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
 };
 use crate::store::mongo::MongoSettings;
 use crate::telemetry::Filter;
 
+use given::{required, within};
+use looked_up::{looked_up, needs_consul};
+
 pub use bus::{BusError, Secret};
-pub use consul::{ConsulConfig, ConsulKeyError, Lookup};
+pub use consul::{ConsulConfig, ConsulKeyError};
 pub use error::ConfigError;
 pub use hooks::HookTable;
+pub use lookup::Lookup;
 pub use mongo::{MongoError, MongoServers, settings as mongo_settings, without_passwords};
 pub use options::Options;
 pub use period::Period;
@@ -114,7 +117,9 @@ impl Config {
     /// [`ConfigError`] naming the file, or the key and its bounds.
     pub fn load(given: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
-        Self::validate(given.over(file).over(Options::defaults()?))
+        let given = given.over(file);
+        needs_consul(&given)?;
+        Self::validate(given.over(Options::defaults()?))
     }
 
     fn validate(mut options: Options) -> Result<Self, ConfigError> {
@@ -220,77 +225,6 @@ impl Config {
     }
 }
 
-/// Consul's agent, and what is looked up there.
-struct LookedUp {
-    agent: ConsulSettings,
-    entry: Entry,
-    mongo: Option<Lookup>,
-    nats: Option<Lookup>,
-    amqp: Option<Lookup>,
-}
-
-/// Takes the keys of Consul, if it is asked for.
-fn looked_up(options: &mut Options) -> Result<Option<LookedUp>, ConfigError> {
-    let is_given = |text: &String| !text.trim().is_empty();
-    let given = options.consul.take().filter(|url| !url.text().trim().is_empty());
-    let Some(url) = given else { return Ok(None) };
-    let keys = consul::AgentKeys {
-        url,
-        token: options.consul_token.take(),
-        token_file: options.consul_token_file.take(),
-        datacenter: options.consul_datacenter.take(),
-        ca: options.consul_ca.take(),
-        cert: options.consul_cert.take(),
-        key: options.consul_key.take(),
-    };
-    let agent = consul::agent(keys, |name| std::env::var(name).ok())?;
-    let tags = options.consul_tags.take().unwrap_or_default();
-    let entry = consul::entry(consul::EntryKeys {
-        service: required("consul_service", options.consul_service.take())?,
-        id: options.consul_service_id.take().filter(is_given),
-        address: options.consul_address.take().filter(is_given),
-        tags: tags.into_iter().filter(is_given).collect(),
-        check_interval: within(
-            "consul_check_interval",
-            options.consul_check_interval,
-            CONSUL_CHECK_INTERVAL_MIN..=CONSUL_CHECK_INTERVAL_MAX,
-            "a second to an hour",
-        )?,
-        deregister_after: within(
-            "consul_deregister_after",
-            options.consul_deregister_after,
-            CONSUL_DEREGISTER_AFTER_MIN..=CONSUL_DEREGISTER_AFTER_MAX,
-            "a minute to 366 days",
-        )?,
-    })?;
-    let lookup = |key, given: Option<Secret>, schemes: &[&str]| {
-        consul::lookup(key, &given.unwrap_or_default(), schemes)
-    };
-    Ok(Some(LookedUp {
-        agent,
-        entry,
-        mongo: lookup("consul_mongo", options.consul_mongo.take(), &["mongodb"])?,
-        nats: lookup("consul_nats", options.consul_nats.take(), &["nats", "tls"])?,
-        amqp: lookup("consul_amqp", options.consul_amqp.take(), &["amqp", "amqps"])?,
-    }))
-}
-
-fn required<T>(key: &'static str, given: Option<T>) -> Result<T, ConfigError> {
-    given.ok_or(ConfigError::Missing { key })
-}
-
-fn within(
-    key: &'static str,
-    given: Option<Period>,
-    bounds: RangeInclusive<Duration>,
-    in_words: &str,
-) -> Result<Duration, ConfigError> {
-    let given = required(key, given)?;
-    given.to_duration().filter(|length| bounds.contains(length)).ok_or_else(|| {
-        ConfigError::OutOfBounds { key, given: given.to_string(), bounds: in_words.to_owned() }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{Args, Command};
@@ -352,6 +286,24 @@ mod tests {
         assert_eq!(config.workers, 3);
         assert_eq!(config.log, Filter::new("debug").unwrap());
         assert_eq!(config.store.to_string(), "data");
+    }
+
+    #[test]
+    fn a_look_up_needs_consul() {
+        let load = |text: &str| {
+            let given = parse(text).unwrap();
+            Config::load(given, None).map(drop).map_err(|error| error.to_string())
+        };
+        for key in ["consul_mongo", "consul_nats", "consul_amqp"] {
+            let needs = Err(format!("{key} needs consul"));
+            assert_eq!(load(&format!("{key} = \"a\"")), needs);
+            assert_eq!(load(&format!("{key} = \"a\"\nconsul = \" \"")), needs);
+            assert_eq!(load(&format!("{key} = \"\"")), Ok(()));
+            assert_eq!(load(&format!("{key} = \"a\"\nconsul = \"c\"")), Ok(()));
+        }
+        assert_eq!(load("consul_service = \"a\""), Ok(()));
+        // As in a Compose file, which knows of both.
+        assert_eq!(load("consul_mongo = \"a\"\nmongo = \"b\""), Ok(()));
     }
 
     /// The example of the default file, without the marks that make it one.

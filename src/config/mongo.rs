@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::bus::servers::is_server;
 use crate::store::mongo::MongoSettings;
 
 /// A list of servers or a connection string, as it was written.
@@ -84,28 +85,6 @@ fn uri(text: &str) -> Result<String, String> {
         }
     }
     Ok(format!("mongodb://{}/", servers.join(",")))
-}
-
-/// `HOST` or `HOST:PORT`; an IPv6 address stands in brackets.
-pub fn is_server(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        Some((address, rest)) => {
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return false;
-            }
-            (address, (!rest.is_empty()).then_some(rest))
-        }
-        None => text.find(':').map_or((text, None), |at| {
-            let (host, port) = text.split_at(at);
-            (host, Some(port))
-        }),
-    };
-    let is_port = |port: &str| {
-        let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
-        digits.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port > 0)
-    };
-    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/\\?#%[]\"".contains(c);
-    !host.is_empty() && !host.contains(is_odd) && port.is_none_or(is_port)
 }
 
 /// # Errors

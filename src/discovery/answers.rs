@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::servers::Place;
 
+/// Characters of an address that is none that are shown.
+const ODD_CHARS_MAX: usize = 60;
+
 /// An instance of a service, on its node.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -31,22 +34,38 @@ struct Instance {
 }
 
 impl Entry {
-    /// Where it is: at the address of the service, else at that of its node. One without a port cannot
-    /// be reached.
-    fn place(self) -> Option<Place> {
+    /// Where it is: at the address of the service, else at that of its node. One without a port or an
+    /// address cannot be reached; an address that is none is told.
+    fn place(self) -> Option<Result<Place, String>> {
         let own = !self.service.address.is_empty();
         let host = if own { self.service.address } else { self.node.address };
         let port = self.service.port;
-        (port > 0 && !host.is_empty()).then_some(Place { host, port })
+        if port == 0 || host.is_empty() {
+            return None;
+        }
+        let place = Place { host, port };
+        if !place.is_valid() {
+            let shown: String = place.host.chars().take(ODD_CHARS_MAX).collect();
+            return Some(Err(format!("{shown:?}")));
+        }
+        Some(Ok(place))
     }
 }
 
-/// The places of instances, in order and each once.
-pub fn places(entries: Vec<Entry>) -> Vec<Place> {
-    let mut places: Vec<Place> = entries.into_iter().filter_map(Entry::place).collect();
+/// The places of instances, in order and each once; and the addresses that are none, as they may be shown.
+pub fn places(entries: Vec<Entry>) -> (Vec<Place>, Vec<String>) {
+    let (mut places, mut odd) = (Vec::new(), Vec::new());
+    for place in entries.into_iter().filter_map(Entry::place) {
+        match place {
+            Ok(place) => places.push(place),
+            Err(shown) => odd.push(shown),
+        }
+    }
     places.sort();
     places.dedup();
-    places
+    odd.sort();
+    odd.dedup();
+    (places, odd)
 }
 
 /// The index to ask with next, so that the question waits for what changes after this answer. One that
@@ -142,10 +161,14 @@ mod tests {
                 {"Node": {"Address": "10.0.0.1", "Meta": {}}, "Service": {"Address": "", "Port": 2}},
                 {"Node": {"Address": "10.0.0.1"}, "Service": {"Port": 2}},
                 {"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "x", "Port": 0}},
+                {"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "u@x/?\n", "Port": 4}},
+                {"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "a,b", "Port": 4}},
                 {"Node": {}, "Service": {"Port": 3}}]"#,
         );
-        let shown: Vec<_> = places(entries.unwrap()).iter().map(Place::to_string).collect();
+        let (places, odd) = places(entries.unwrap());
+        let shown: Vec<_> = places.iter().map(Place::to_string).collect();
         assert_eq!(shown, ["10.0.0.1:2", "db:27017"]);
+        assert_eq!(odd, [r#""a,b""#, r#""u@x/?\n""#]);
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Catalogue {
     pub fn follow(consul: Consul, service: String) -> Self {
         let waits = format!("Consul at {} has not been asked yet", consul.url());
         let (say, seen) = watch::channel(Seen { places: Vec::new(), trouble: Some(waits) });
-        let running = tokio::spawn(Loop { consul, service, say, failing: false }.run());
+        let running =
+            tokio::spawn(Loop { consul, service, say, failing: false, odd: Vec::new() }.run());
         Self { seen, running }
     }
 
@@ -45,6 +46,8 @@ struct Loop {
     say: watch::Sender<Seen>,
     /// The last question failed: said once, and again when one succeeds.
     failing: bool,
+    /// Addresses that are none, of the last answer.
+    odd: Vec<String>,
 }
 
 impl Loop {
@@ -53,8 +56,9 @@ impl Loop {
         loop {
             let asked = Instant::now();
             match self.consul.passing(&self.service, index).await {
-                Ok(Passing { places, index: answered }) => {
+                Ok(Passing { places, odd, index: answered }) => {
                     (index, pause) = (next_index(index, answered), CONSUL_PAUSE_MIN);
+                    self.leave_out(odd);
                     self.hear(places);
                     // Whatever the index does, it is not asked more often than this.
                     sleep_until((asked + CONSUL_ASK_PAUSE).into()).await;
@@ -68,6 +72,19 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Says once which addresses do not count.
+    fn leave_out(&mut self, odd: Vec<String>) {
+        if !odd.is_empty() && odd != self.odd {
+            let (service, addresses) = (&self.service, odd.join(","));
+            tracing::warn!(
+                consul.service = service,
+                addresses,
+                "Consul names addresses that are none; they are left out"
+            );
+        }
+        self.odd = odd;
     }
 
     fn hear(&mut self, places: Vec<Place>) {

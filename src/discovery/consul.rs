@@ -44,6 +44,8 @@ pub struct Consul {
 /// Which instances of a service can be used, and the index of that answer.
 pub struct Passing {
     pub places: Vec<Place>,
+    /// Addresses that are none, as they may be shown.
+    pub odd: Vec<String>,
     pub index: Option<u64>,
 }
 
@@ -131,7 +133,8 @@ impl Consul {
         let index = response.headers().get("x-consul-index");
         let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
         let entries: Vec<Entry> = self.read(response).await?;
-        Ok(Passing { places: places(entries), index })
+        let (places, odd) = places(entries);
+        Ok(Passing { places, odd, index })
     }
 
     /// Registers an instance, also over one of the same id.
@@ -208,9 +211,7 @@ impl Consul {
         }
         let url = self.url();
         let complaint = bytes(response).await.unwrap_or_default();
-        let complaint = String::from_utf8_lossy(&complaint);
-        let complaint: String = complaint.trim().chars().take(COMPLAINT_CHARS_MAX).collect();
-        let complaint = self.cleansed(&complaint).await;
+        let complaint = shown(&String::from_utf8_lossy(&complaint), &self.secrets().await);
         failed(match status {
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
                 format!("Consul at {url} refuses the token: {complaint}")
@@ -250,15 +251,26 @@ impl Consul {
         Ok(Some(value).filter(|value| !value.is_empty()))
     }
 
-    /// A text of the agent's without the token, should it repeat that.
-    async fn cleansed(&self, text: &str) -> String {
-        match self.token().await {
-            Ok(Some(token)) => {
-                token.to_str().map_or_else(|_| String::new(), |token| text.replace(token, "***"))
-            }
-            _ => text.to_owned(),
-        }
+    /// What the agent may repeat and nobody else may see.
+    async fn secrets(&self) -> Vec<String> {
+        let token = self.token().await.ok().flatten();
+        let token = token.map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned());
+        let login = self.settings.login.as_ref();
+        let password = login.and_then(|login| login.password.clone());
+        let mut secrets: Vec<String> = token.into_iter().chain(password).collect();
+        secrets.retain(|secret| !secret.is_empty());
+        // One may be part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
     }
+}
+
+/// A complaint of the agent's as it may be repeated: without secrets, and then cut, so that no part of one
+/// is left.
+fn shown(complaint: &str, secrets: &[String]) -> String {
+    let whole = complaint.trim().to_owned();
+    let cleansed = secrets.iter().fold(whole, |text, secret| text.replace(secret, "***"));
+    cleansed.chars().take(COMPLAINT_CHARS_MAX).collect()
 }
 
 /// Resolves whatever is asked for to one host: TLS is to see another name than the one that is reached.
@@ -309,4 +321,37 @@ fn cause(error: &reqwest::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::discovery::Login;
+
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_cut_after_secrets_are_cut_out() {
+        let settings = ConsulSettings {
+            url: "http://c:1".into(),
+            socket: None,
+            token: Token::Given("t0ken".into()),
+            login: Some(Login { user: "u".into(), password: Some("with-t0ken-in-it".into()) }),
+            datacenter: None,
+            ca: None,
+            identity: None,
+            server_name: None,
+            verify: true,
+        };
+        let consul = Consul::new(settings).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let secrets = runtime.block_on(consul.secrets());
+        assert_eq!(shown(" no: t0ken, with-t0ken-in-it\n", &secrets), "no: ***, ***");
+        let at_the_end = format!("{}t0ken", "x".repeat(COMPLAINT_CHARS_MAX - 3));
+        let cut = shown(&at_the_end, &secrets);
+        assert!(cut.ends_with("x***") && cut.len() == COMPLAINT_CHARS_MAX, "{cut}");
+        let login = Some(Login { user: "u".into(), password: Some(String::new()) });
+        let settings = ConsulSettings { token: Token::None, login, ..(*consul.settings).clone() };
+        let secrets = runtime.block_on(Consul::new(settings).unwrap().secrets());
+        assert_eq!(shown("no", &secrets), "no");
+    }
 }

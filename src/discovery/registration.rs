@@ -143,7 +143,8 @@ async fn keep_registered(
     let id = registered.id.as_str();
     loop {
         let looked = async {
-            if consul.knows(registered).await? {
+            // What an earlier run left there may be checked in another way, which the agent does not tell.
+            if is_known && consul.knows(registered).await? {
                 return Ok(false);
             }
             consul.register(registered).await.map(|()| true)

@@ -69,6 +69,7 @@ impl Relay {
             published,
             stop: stopping,
             cursor: None,
+            at_once: usize::MAX,
             failing: false,
         };
         // What it runs on is made on its own thread, since it may not be dropped on one of another

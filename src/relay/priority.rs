@@ -69,10 +69,9 @@ impl Patience {
         }
         let until = now + RELAY_GIVE_WAY_MAX.saturating_sub(age);
         while Instant::now() < until {
-            let before = Sample::take();
+            let Some(before) = Sample::take() else { return };
             sleep(LOOK).await;
-            let after = Sample::take();
-            if !before.zip(after).is_some_and(|(before, after)| before.is_short(&after)) {
+            if !Sample::take().is_some_and(|after| before.is_short(&after)) {
                 self.look_at = Some(Instant::now() + LOOK_AGAIN);
                 return;
             }

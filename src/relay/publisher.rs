@@ -16,8 +16,8 @@ use crate::bus::{Bus, BusError};
 use crate::clock::Clock;
 use crate::domain::event::LoggedEvent;
 use crate::limits::{
-    RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS, RELAY_PAUSE_MAX,
-    RELAY_PAUSE_MIN, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX,
+    RELAY_CLAIM_EVERY, RELAY_GIVE_WAY_MAX, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS,
+    RELAY_PAUSE_MAX, RELAY_PAUSE_MIN, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX,
 };
 use crate::store::Store;
 use crate::store::error::Fault;
@@ -62,6 +62,8 @@ pub struct Publisher {
     pub stop: watch::Receiver<bool>,
     /// While the relay is this instance's.
     pub cursor: Option<Cursor>,
+    /// Messages that the bus is given at once.
+    pub at_once: usize,
     /// It fails: said once, and again when it works.
     pub failing: bool,
 }
@@ -181,7 +183,8 @@ impl Publisher {
     /// How long ago the oldest event of a page was committed.
     fn age(&self, page: &Page<LoggedEvent>) -> Duration {
         let oldest = page.items.first().map_or(Timestamp::MAX, |oldest| oldest.at);
-        self.clock.now().duration_since(oldest).try_into().unwrap_or_default()
+        // A clock that differs makes nothing wait.
+        self.clock.now().duration_since(oldest).try_into().unwrap_or(RELAY_GIVE_WAY_MAX)
     }
 
     fn messages(&self, events: &[LoggedEvent]) -> Vec<Message> {
@@ -211,21 +214,22 @@ impl Publisher {
     }
 
     /// Publishes messages, however long the bus is away. A bus that does not get through all of them at
-    /// once is given half as many, and half of these, until it does.
+    /// once is given half as many, and half of these, until it does, and by and by more again.
     async fn publish(&mut self, messages: &[Message]) {
         let mut pause = RELAY_PAUSE_MIN;
-        let (mut left, mut at_once) = (messages, messages.len());
+        let mut left = messages;
         while !left.is_empty() {
-            let (next, later) = left.split_at(at_once.min(left.len()));
+            let (next, later) = left.split_at(self.at_once.min(left.len()));
             let publishing = timeout(self.settings.publish_wait_max, self.bus.publish(next));
             let late = |_| Err(BusError::Away("it does not answer".to_owned()));
             match publishing.await.unwrap_or_else(late) {
                 Ok(()) => {
                     (left, pause) = (later, RELAY_PAUSE_MIN);
+                    self.at_once = self.at_once.saturating_add(self.at_once / 8 + 1);
                     continue;
                 }
                 Err(error) => {
-                    at_once = at_once.div_ceil(2);
+                    self.at_once = next.len().div_ceil(2);
                     self.metrics.relays().failed(self.relay);
                     self.fails(
                         &error.to_string(),

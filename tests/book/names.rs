@@ -15,7 +15,7 @@ use crate::documents::markdown::{Document, root};
 const OF_OTHERS: &[&str] = &["user_version", "reply_to", "allow_responses", "IPAM_PORT"];
 
 /// Paths of machines, and not of the API.
-const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/data", "/ipam"];
+const PLACES: &[&str] = &["/etc/", "/var/", "/usr/", "/proc/", "/data", "/ipam"];
 
 fn options() -> Vec<String> {
     let command = Options::augment_args(Command::new("serve"));

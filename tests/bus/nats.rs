@@ -63,6 +63,20 @@ async fn other_publishers_break_the_chain_and_not_the_call() {
     published.unwrap();
 }
 
+/// The last of them was there before, and is acknowledged whatever stands before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_out_before_is_published_when_all_of_it_comes_again() {
+    let nats = Nats::start().await;
+    let mut bus = NatsBus::new(nats_settings(nats.url()));
+    let all = messages(1..8);
+    let odd: Vec<_> = all.iter().step_by(2).cloned().collect();
+    bus.publish(&odd).await.unwrap();
+    bus.publish(&all).await.unwrap();
+    let mut stored = stored_ids(&nats.url()).await;
+    stored.sort();
+    assert_eq!(stored, ids(1..8));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_published_as_its_reference() {
     let nats = Nats::configured(true, "max_payload: 2000").await;

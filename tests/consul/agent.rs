@@ -138,6 +138,11 @@ impl Agent {
         assert!(status.is_success(), "{path}: {status} {answer}");
     }
 
+    /// Registers an instance as it is described.
+    pub async fn register(&self, instance: &Value) {
+        self.put("/v1/agent/service/register", Some(instance)).await;
+    }
+
     /// Registers a server without a check: it passes.
     pub async fn name(&self, service: &str, id: &str, at: SocketAddr) {
         let (host, port) = (at.ip().to_string(), at.port());
@@ -151,7 +156,7 @@ impl Agent {
         let check = json!({ "TTL": "10m", "Status": "critical" });
         let body =
             json!({ "ID": id, "Name": service, "Address": host, "Port": port, "Check": check });
-        self.put("/v1/agent/service/register", Some(&body)).await;
+        self.register(&body).await;
     }
 
     /// Takes one out of the catalogue.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::agent::Agent;
 use crate::mongod::{ReplicaSet, fresh_database};
+use crate::process::Port;
 use crate::world::{Told, within_at};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,4 +102,26 @@ async fn a_killed_one_is_critical_within_10_seconds_and_gone_within_100() {
         agent.instances("ipam").await.is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_of_an_earlier_run_is_replaced_within_5_seconds() {
+    let (agent, nobody) = (Agent::start().await, Port::free());
+    // The same instance in all that the agent tells of it, and checked in another way.
+    let address = nobody.address();
+    agent
+        .register(&json!({
+            "ID": "one", "Name": "ipam", "Address": address.ip(), "Port": address.port(),
+            "Meta": { "version": env!("CARGO_PKG_VERSION"), "store": "embedded", "nats_api": "false" },
+            "Check": { "CheckID": "service:one", "TTL": "10m", "Status": "passing" },
+        }))
+        .await;
+    assert_eq!(agent.states("ipam").await, ["passing"]);
+    let told = Told::of(&agent).with("IPAM_CONSUL_SERVICE_ID", "one");
+    let mut subject = told.with("IPAM_CONSUL_ADDRESS", &address.to_string()).on_embedded();
+    within_at(&agent, 5, "the check of this run is made, where nobody answers", async || {
+        agent.states("ipam").await == ["critical"]
+    })
+    .await;
+    subject.stop(5, "stopped");
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -24,11 +25,14 @@ async fn a_passing_mongod_is_found_within_10_seconds_and_one_that_fails_is_not_u
         .on_found(&database);
     subject.until_it_waits_for(5, "no passing instance of the Consul service store").await;
     agent.name_failing("store", "bad", NOWHERE.parse().unwrap()).await;
+    let odd = json!({ "ID": "odd", "Name": "store", "Address": "u@x/?y", "Port": 1 });
+    agent.register(&odd).await;
     agent.name("store", "good", mongod.address(0)).await;
     subject.until_ready(10, "ready on the one that passes").await;
     let log = subject.log();
     assert!(log.contains("`mongo` is set and does not count"), "{log}");
     assert!(!log.contains(NOWHERE), "{log}");
+    assert_eq!(log.matches("Consul names addresses that are none").count(), 1, "{log}");
     subject.server().connect().await.new_pool().await;
     subject.stop(5, "stopped");
     let uri = mongod.uri();
@@ -71,7 +75,7 @@ fn reserves(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_or_given_twice() {
+async fn a_mongod_that_moved_is_followed_within_40_seconds_and_no_lease_is_lost_or_given_twice() {
     let (agent, mut mongod) = (Agent::start().await, ReplicaSet::start(1).await);
     let database = fresh_database();
     agent.name("mongodb", "m", mongod.address(0)).await;
@@ -98,7 +102,7 @@ async fn a_mongod_that_moved_is_followed_within_30_seconds_and_no_lease_is_lost_
         assert_ne!(mongod.address(0), old);
         agent.name("mongodb", "m", mongod.address(0)).await;
         subject.until_it_waits_for(30, "").await;
-        subject.until_ready(30, &format!("ready on the other server, move {round}")).await;
+        subject.until_ready(40, &format!("ready on the other server, move {round}")).await;
         let enough = held().await + 20;
         within(30, "20 more are given", &|| subject.log(), async || held().await >= enough).await;
     }
@@ -141,6 +145,12 @@ async fn one_whose_new_server_is_not_there_waits_and_stops_within_10_seconds() {
     agent.name("mongodb", "third", "127.0.0.1:2".parse().unwrap()).await;
     subject.until_logged(5, "127.0.0.1:2").await;
     subject.server().connect().await.new_pool().await;
+    // Nor when it is silent for as long as an election may take.
+    mongod.signal(0, "STOP");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    mongod.signal(0, "CONT");
+    subject.until_ready(10, "ready after 12 s of silence").await;
+    assert!(!subject.log().contains("starting anew on those"), "{}", subject.log());
     mongod.kill(0);
     agent.forget("m").await;
     subject.until_it_waits_for(30, "MongoDB is not available").await;
@@ -155,4 +165,47 @@ async fn one_whose_new_server_is_not_there_waits_and_stops_within_10_seconds() {
     subject.until_it_waits_for(30, "MongoDB is not available").await;
     subject.stop(10, "stopped while it moves");
     assert!(agent.instances("ipam").await.is_empty(), "a stop takes it out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_database_or_an_older_copy_is_never_served_in_its_place() {
+    let (agent, mut mongod) = (Agent::start().await, ReplicaSet::start(1).await);
+    let (other, database) = (ReplicaSet::start(1).await, fresh_database());
+    agent.name("mongodb", "m", mongod.address(0)).await;
+    let mut subject = Told::of(&agent).on_found(&database);
+    subject.until_ready(10, "ready").await;
+    subject.server().connect().await.new_pool().await;
+    let layout = mongod.client().await.database(&database).collection::<Document>("meta");
+    let layout = layout.find_one(doc! { "_id": "layout" }).await.unwrap().unwrap();
+
+    mongod.kill(0);
+    agent.name("mongodb", "m", other.address(0)).await;
+    let said = "the Consul service mongodb names another database than the one that was served: ";
+    let there_is_none = format!("{said}there is no store in database {database}");
+    subject.until_it_waits_for(40, &there_is_none).await;
+    let client = other.client().await;
+    let names = client.list_database_names().await.unwrap();
+    assert!(!names.contains(&database), "nothing is made there: {names:?}");
+
+    let there = client.database(&database);
+    let meta = there.collection::<Document>("meta");
+    meta.insert_one(doc! { "_id": "layout", "version": 3 }).await.unwrap();
+    subject.until_it_waits_for(10, &format!("{said}it has no id")).await;
+    let id = doc! { "$set": { "id": mongodb::bson::Uuid::new() } };
+    meta.update_one(doc! {}, id).await.unwrap();
+    subject.until_it_waits_for(10, &format!("{said}its id is ")).await;
+    // Its own id: a copy that was made before the pool.
+    meta.replace_one(doc! {}, layout).await.unwrap();
+    subject.until_it_waits_for(10, &format!("{said}its log ends at 0, and 1 was seen")).await;
+    assert_eq!(there.list_collection_names().await.unwrap(), ["meta"], "it is left as it is");
+    assert_eq!(subject.log().matches(said).count(), 1, "it is said once: {}", subject.log());
+
+    mongod.restart(0).await;
+    agent.name("mongodb", "m", mongod.address(0)).await;
+    subject.until_ready(30, "ready where it was before").await;
+    let mut client = subject.server().connect().await;
+    client.new_pool().await;
+    assert_eq!(client.list("/pools", "pools").await.len(), 2);
+    subject.stop(5, "stopped");
+    assert_clean(Data::Mongo { uri: mongod.uri(), database });
 }

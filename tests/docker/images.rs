@@ -22,7 +22,6 @@ const IMAGES: &[(&str, &str, &[&str])] = &[
             "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
             "USER 65532",
-            "WORKDIR /home/nonroot",
         ],
     ),
     (

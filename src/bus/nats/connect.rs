@@ -71,7 +71,7 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, BusError
     let identity = settings.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
     for path in settings.ca.iter().chain(identity) {
         // They are read again when TLS begins; what goes wrong then does not say which.
-        read(path).await?;
+        tokio::fs::read(path).await.map_err(|cause| unreadable(path, &cause))?;
     }
     if let Some(ca) = &settings.ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -98,9 +98,13 @@ async fn read(path: &Path) -> Result<String, BusError> {
     let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(owned)).await;
     match text {
         Ok(Ok(text)) => Ok(text),
-        Ok(Err(cause)) => Err(away(format_args!("cannot read {}: {cause}", path.display()))),
+        Ok(Err(cause)) => Err(unreadable(path, &cause)),
         Err(_) => Err(away(format_args!("cannot read {}", path.display()))),
     }
+}
+
+fn unreadable(path: &Path, cause: &std::io::Error) -> BusError {
+    away(format_args!("cannot read {}: {cause}", path.display()))
 }
 
 /// NATS is away, and why.

@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::{HeaderMap, RequestErrorKind, Subject, header};
 use async_trait::async_trait;
 use tokio::time::timeout;
@@ -22,12 +23,11 @@ const CONTENT_TYPE: &str = "application/cloudevents+json";
 ///
 /// **JetStream.** All messages of a call are sent at once. Each but the first says which message it follows
 /// (`Nats-Expected-Last-Msg-Id`), and the server takes none whose predecessor is not the last in the
-/// stream: whatever is lost on the way, no message is there without the one before it. So only the last is
-/// acknowledged, for all before it, which saves the server an answer to each. A message that is there
-/// already (`Nats-Msg-Id`) is acknowledged before its predecessor is looked at, so a call may be repeated:
-/// it was stored after its predecessor then. Where a stream has other publishers, the chain breaks, as it
-/// does where a message is refused; then the messages of the call are sent one at a time, and each is
-/// acknowledged.
+/// stream: whatever is lost on the way, no message is there without the one before it. Only the first and
+/// the last are acknowledged, which saves the server an answer to each: when their places in the stream are
+/// as far apart as they should be, all between them are there. When they are not, or a message was there
+/// before (`Nats-Msg-Id`: a call was repeated), all are sent again and each is acknowledged. Where a stream
+/// has other publishers, the chain breaks; then the messages of the call are sent one at a time.
 ///
 /// A call that fails, or is dropped, takes its connection along (see [`Link`]). What the operating system
 /// delivers of it all the same is either there already by then or follows its predecessor.
@@ -51,6 +51,13 @@ struct Open {
     link: Link,
     context: Context,
     way: Way,
+}
+
+/// Which messages of a chain are acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Ends,
+    Each,
 }
 
 /// Why a message has no acknowledgement.
@@ -129,25 +136,41 @@ impl Open {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         match self.way {
             Way::Plain => self.plainly(messages).await,
-            Way::JetStream => match self.in_a_chain(messages).await {
-                Ok(()) => Ok(()),
-                Err(Failure::Bus(error)) => Err(error),
-                // All of the chain is sent before what follows, so nothing of it comes later.
-                Err(Failure::Interrupted) => self.one_at_a_time(messages).await,
-            },
+            Way::JetStream => {
+                // All of a chain is sent before what follows, so nothing of it comes later.
+                for asking in [Asking::Ends, Asking::Each] {
+                    match self.in_a_chain(messages, asking).await {
+                        Ok(()) => return Ok(()),
+                        Err(Failure::Bus(error)) => return Err(error),
+                        Err(Failure::Interrupted) => {}
+                    }
+                }
+                self.one_at_a_time(messages).await
+            }
         }
     }
 
-    async fn in_a_chain(&self, messages: &[Message]) -> Result<(), Failure> {
+    async fn in_a_chain(&self, messages: &[Message], asking: Asking) -> Result<(), Failure> {
         let mut before = None;
         for linked in messages.chunks(NATS_UNACKNOWLEDGED_MAX) {
-            let Some((last, others)) = linked.split_last() else { continue };
-            for message in others {
-                self.send_unasked(message, headers_after(message, before)).await?;
+            let mut asked = Vec::new();
+            for (place, message) in linked.iter().enumerate() {
+                let headers = headers_after(message, before);
+                let is_end = place == 0 || place + 1 == linked.len();
+                if is_end || asking == Asking::Each {
+                    asked.push(self.send(message, headers).await?);
+                } else {
+                    self.send_unasked(message, headers).await?;
+                }
                 before = Some(message.id.as_str());
             }
-            acknowledged(self.send(last, headers_after(last, before)).await?).await?;
-            before = Some(last.id.as_str());
+            let mut stored = Vec::with_capacity(asked.len());
+            for sent in asked {
+                stored.push(acknowledged(sent).await?);
+            }
+            if asking == Asking::Ends && !are_all_there(&stored, linked.len()) {
+                return Err(Failure::Interrupted);
+            }
         }
         Ok(())
     }
@@ -239,9 +262,19 @@ fn reference(message: &Message) -> Result<Message, BusError> {
     })
 }
 
-async fn acknowledged(sent: PublishAckFuture) -> Result<(), Failure> {
+/// Whether the acknowledgements of the first and the last of so many messages say that all of them were
+/// stored, one after the other. One that was there before says nothing of what stands between.
+fn are_all_there(ends: &[PublishAck], count: usize) -> bool {
+    let [first, .., last] = ends else { return true };
+    let between = u64::try_from(count).unwrap_or(u64::MAX).saturating_sub(1);
+    !first.duplicate
+        && !last.duplicate
+        && last.sequence.checked_sub(first.sequence) == Some(between)
+}
+
+async fn acknowledged(sent: PublishAckFuture) -> Result<PublishAck, Failure> {
     match sent.into_future().await {
-        Ok(_) => Ok(()),
+        Ok(stored) => Ok(stored),
         Err(error) => Err(match error.kind() {
             PublishErrorKind::WrongLastMessageId => Failure::Interrupted,
             PublishErrorKind::BrokenPipe => Failure::Bus(away("the connection is lost")),

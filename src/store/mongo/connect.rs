@@ -45,6 +45,9 @@ pub enum MongoOpenError {
     /// It will not do, until somebody changes something; the sentence says what.
     #[error("{0}")]
     Unsuitable(String),
+    /// It is not the one that was served before, or not all of it.
+    #[error("this is another database than the one that was served: {0}")]
+    Another(String),
 }
 
 impl MongoSettings {

@@ -4,7 +4,7 @@
 //! INV-1, and the `_id` of an event batch puts all commits into one order. Every index costs on
 //! every reservation, so each says which question it answers.
 
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
 use mongodb::options::{Hint, IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
@@ -29,8 +29,8 @@ pub const IDEMPOTENCY: &str = "idempotency";
 pub const INSTANCES: &str = "instances";
 /// How far each relay has published the log, and which instance has it.
 pub const RELAYS: &str = "relays";
-/// The version of the layout.
-const META: &str = "meta";
+/// The version of the layout, and the id of the database.
+pub const META: &str = "meta";
 
 /// The version that this program writes. Since 2 there are `released` addresses, reservations that
 /// expire, address spaces, and the settings of pools and subnets; since 3 levels of use and what is
@@ -140,17 +140,39 @@ impl Index {
 ///
 /// Every step may be repeated, and the version is raised after all of its step is made: one who is
 /// killed in between leaves the rest to the next start, and of two who start at once both make it.
+/// Answers the id of the database, which is the same for all.
 ///
 /// # Errors
 /// [`MongoOpenError`].
-pub async fn prepare(db: &Database, settings: &MongoSettings) -> Result<(), MongoOpenError> {
+pub async fn prepare(db: &Database, settings: &MongoSettings) -> Result<Uuid, MongoOpenError> {
     let describe = |error| settings.describe(&error);
     let mut version = check_version(first_version(db).await.map_err(describe)?)?;
     make_missing(db).await.map_err(describe)?;
     while version < VERSION {
         version = check_version(raise(db, version).await.map_err(describe)?)?;
     }
-    Ok(())
+    identify(db).await.map_err(describe)?.ok_or_else(|| {
+        let what = "the document `layout` in `meta` of the database has an `id` that is none";
+        MongoOpenError::Unsuitable(what.to_owned())
+    })
+}
+
+/// The id of the database; one that has none yet, of an earlier version, is given one.
+async fn identify(db: &Database) -> Result<Option<Uuid>, Error> {
+    let meta = db.collection::<Document>(META);
+    let lacks = doc! { "_id": "layout", "id": { "$exists": false } };
+    meta.update_one(lacks, doc! { "$set": { "id": Uuid::new() } }).await?;
+    // Whoever gave it: of two at once the first one did.
+    let found = meta.find_one(doc! { "_id": "layout" }).await?;
+    Ok(found.as_ref().and_then(id_of))
+}
+
+/// The id that `meta.layout` says.
+pub fn id_of(layout: &Document) -> Option<Uuid> {
+    match layout.get("id")? {
+        Bson::Binary(id) => id.to_uuid().ok(),
+        _ => None,
+    }
 }
 
 /// The version of the database; that of this program when there is nothing in it yet.
@@ -159,7 +181,7 @@ async fn first_version(db: &Database) -> Result<Option<i32>, Error> {
         .collection::<Document>(META)
         .find_one_and_update(
             doc! { "_id": "layout" },
-            doc! { "$setOnInsert": { "version": VERSION } },
+            doc! { "$setOnInsert": { "version": VERSION, "id": Uuid::new() } },
         )
         .upsert(true)
         .return_document(ReturnDocument::After)

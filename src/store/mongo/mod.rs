@@ -10,6 +10,7 @@ mod documents;
 mod faults;
 mod fields;
 mod gather;
+mod identity;
 mod initiate;
 mod instances;
 mod layout;
@@ -49,11 +50,12 @@ use commit::Committer;
 pub use connect::{MongoOpenError, MongoSettings};
 use faults::ReadError;
 use gather::Gather;
+pub use identity::Identity;
 pub use initiate::{Initiated, initiate};
 use instances::{Instance, Whose};
 use layout::RELEASED;
 use log::Log;
-use reader::Readers;
+use reader::{LogSeen, Readers};
 
 /// A database, and this instance in it.
 struct MongoStore {
@@ -84,25 +86,41 @@ impl Drop for Writing {
 /// # Errors
 /// [`MongoOpenError`]; after a bounded time.
 pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
+    Ok(open_same(settings, None).await?.0)
+}
+
+/// The same; when another was served before, only if it is that one, with all that was seen of its log.
+/// One that is not is left as it is.
+///
+/// # Errors
+/// [`MongoOpenError`]; after a bounded time.
+pub async fn open_same(
+    settings: &MongoSettings,
+    served: Option<&Identity>,
+) -> Result<(Arc<dyn Store>, Identity), MongoOpenError> {
     let db = connect::connect(settings).await?;
+    let log_seen = served.map_or_else(LogSeen::default, |served| served.log_seen.clone());
     let opening = async {
-        layout::prepare(&db, settings).await?;
         let describe = |error| settings.describe(&error);
+        let readers = Readers::new(db.clone(), log_seen.clone());
         let mut session = db.client().start_session().await.map_err(describe)?;
+        if let Some(served) = served {
+            served.check(&readers, &mut session, settings).await?;
+        }
+        let id = layout::prepare(&db, settings).await?;
         let instance = Instance::register(&db, &session).await.map_err(describe)?;
         let ended = instance.end_sessions(&db, Whose::AnyOther).await.map_err(describe)?;
         tracing::debug!(sessions = ended, "ended the sessions of other instances");
         // What there is by now is shown, whoever answered for it.
         db.run_command(doc! { "ping": 1 }).session(&mut session).await.map_err(describe)?;
-        let readers = Readers::new(db.clone());
         readers.committed(&session);
-        Ok((session, instance, readers))
+        Ok((session, instance, readers, id))
     };
-    let (session, instance, readers) = in_time(opening).await?;
+    let (session, instance, readers, id) = in_time(opening).await?;
     let signs_of_life = instance.give_signs_of_life(&db);
     let committer = Mutex::new(Committer::new(readers.clone(), instance.clone(), session));
     let writing = Some(Writing { committer, instance, signs_of_life });
-    Ok(Arc::new(MongoStore::new(readers, writing)))
+    Ok((Arc::new(MongoStore::new(readers, writing)), Identity { id, log_seen }))
 }
 
 /// Connects to the database to read only, as an audit does: nothing in it is changed.
@@ -112,7 +130,7 @@ pub async fn open(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenE
 pub async fn open_to_read(settings: &MongoSettings) -> Result<Arc<dyn Store>, MongoOpenError> {
     let db = connect::connect(settings).await?;
     in_time(layout::verify(&db, settings)).await?;
-    Ok(Arc::new(MongoStore::new(Readers::new(db), None)))
+    Ok(Arc::new(MongoStore::new(Readers::new(db, LogSeen::default()), None)))
 }
 
 /// An index that is being built goes on being built, and the next attempt waits for it.
@@ -296,9 +314,11 @@ impl Store for MongoStore {
             let mut reader = self.readers.reader().await?;
             let end = log::end(&mut reader).await?;
             self.readers.seen(&reader);
-            Ok(end)
+            Ok(end.next_position - 1)
         });
-        Ok(end.await?.next_position - 1)
+        let end = end.await?;
+        self.readers.log_seen.note(end);
+        Ok(end)
     }
 
     async fn log_begin(&self) -> Result<u64, Fault> {
@@ -309,7 +329,10 @@ impl Store for MongoStore {
     async fn news(&self, after: u64) -> Result<News, Fault> {
         let what = "reading what other instances did";
         let own = self.writing(what)?.instance.id;
-        self.read(what, async move { Log(&self.readers).news(after, &own).await }).await
+        let news = self.read(what, async move { Log(&self.readers).news(after, &own).await });
+        let news = news.await?;
+        self.readers.log_seen.note(news.position);
+        Ok(news)
     }
 
     async fn answer(&self, key: RequestKey, since: Timestamp) -> Result<Option<Recorded>, Fault> {

@@ -5,6 +5,7 @@
 //! what a client was given a moment ago does not exist. So each read says which commit it must show
 //! (`afterClusterTime`); any other primary shows that already, and the wait costs nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Timestamp};
@@ -13,6 +14,20 @@ use mongodb::{ClientSession, Collection, Database, SessionCursor};
 
 use super::faults::ReadError;
 
+/// The last position of the log that was seen committed. All clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct LogSeen(Arc<AtomicU64>);
+
+impl LogSeen {
+    pub fn note(&self, position: u64) {
+        self.0.fetch_max(position, Ordering::Relaxed);
+    }
+
+    pub fn position(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Where readers come from. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Readers {
@@ -20,11 +35,12 @@ pub struct Readers {
     /// When the last commit of this instance was made, or one that was seen of another, by the
     /// servers' logical clock.
     committed_at: Arc<Mutex<Option<Timestamp>>>,
+    pub log_seen: LogSeen,
 }
 
 impl Readers {
-    pub fn new(db: Database) -> Self {
-        Self { db, committed_at: Arc::default() }
+    pub fn new(db: Database, log_seen: LogSeen) -> Self {
+        Self { db, committed_at: Arc::default(), log_seen }
     }
 
     /// Says that `session` has committed: what is read from now on shows it.

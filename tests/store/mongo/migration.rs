@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use ipam::store::audit::check;
-use ipam::store::mongo::open_to_read;
+use ipam::store::mongo::{open_same, open_to_read};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 
@@ -46,7 +46,7 @@ async fn set_back(db: &Database, some: usize) {
         }
     }
     db.collection::<Document>("relays").drop().await.unwrap();
-    let earlier = doc! { "$set": { "version": 1 } };
+    let earlier = doc! { "$set": { "version": 1 }, "$unset": { "id": "" } };
     let meta = db.collection::<Document>("meta");
     meta.update_one(doc! { "_id": "layout" }, earlier).await.unwrap();
 }
@@ -148,6 +148,29 @@ fn an_earlier_version_is_read_without_a_change() {
         let store = open_to_read(&settings).await.unwrap();
         assert_eq!(check(store).await.unwrap(), []);
         assert_eq!((version(&db).await, indexes(&db).await), (1, before));
+        db.drop().await.unwrap();
+    });
+}
+
+#[test]
+fn those_who_open_a_database_without_an_id_at_once_agree_on_one() {
+    on_runtime(async {
+        let (name, bed) = laden_by_1().await;
+        drop(bed);
+        let db = database(&name).await;
+        let uri = ReplicaSet::shared().await.uri();
+        let settings = MongoSettings { uri, database: name };
+        let mut before = None;
+        for is_there in [false, true] {
+            if !is_there {
+                set_back(&db, 4).await;
+            }
+            let opening = (0..4).map(|_| async { open_same(&settings, None).await.unwrap().1 });
+            let ids: Vec<_> = join_all(opening).await.iter().map(|opened| opened.id).collect();
+            assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+            assert_eq!(before.is_some(), is_there);
+            assert_eq!(*before.get_or_insert(ids[0]), ids[0], "it stays");
+        }
         db.drop().await.unwrap();
     });
 }

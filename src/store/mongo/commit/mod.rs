@@ -74,6 +74,8 @@ pub struct Committer {
     known: Option<Known>,
     /// The last batch may be made in part or in whole, and was not said to be.
     doubt: Option<Doubt>,
+    /// The last position of the log, if the commit that was sent last is made.
+    sent_position: u64,
     /// Since when no transaction gets through for those of others.
     in_conflict_since: Option<Instant>,
 }
@@ -106,7 +108,15 @@ impl From<Stop> for Failed {
 
 impl Committer {
     pub fn new(readers: Readers, instance: Instance, session: ClientSession) -> Self {
-        Self { readers, instance, session, known: None, doubt: None, in_conflict_since: None }
+        Self {
+            readers,
+            instance,
+            session,
+            known: None,
+            doubt: None,
+            sent_position: 0,
+            in_conflict_since: None,
+        }
     }
 
     /// See [`crate::store::Store::commit`].
@@ -232,18 +242,25 @@ impl Committer {
         // An address may have been freed by one change and taken by a later one.
         tx.delete(LEASES, &leases.deletes).await?;
         tx.insert(LEASES, leases.inserts).await?;
+        self.sent_position = end.next_position - 1;
         match tx.commit().await {
             Ok(()) => {}
             Err(CommitFailed::NotMade(stop)) => return Err(stop.into()),
             Err(CommitFailed::Unknown(fault)) => return Err(Failed::Unknown(fault, verdicts)),
         }
-        self.readers.committed(&self.session);
+        self.is_made();
         let mut subnets = state.subnets;
         if subnets.len() > KNOWN_SUBNETS_MAX {
             subnets.clear();
         }
         self.known = Some(Known { end, subnets });
         Ok(verdicts)
+    }
+
+    /// Notes that the commit that was sent last is made.
+    fn is_made(&self) {
+        self.readers.committed(&self.session);
+        self.readers.log_seen.note(self.sent_position);
     }
 
     /// Ends the transaction, so that it is in nobody's way. One that cannot be ended now is ended by
@@ -286,7 +303,7 @@ impl Committer {
             let again = self.session.commit_transaction().into_future();
             match timeout_at(give_up_at, again).await {
                 Ok(Ok(())) => {
-                    self.readers.committed(&self.session);
+                    self.is_made();
                     return Some(true);
                 }
                 Ok(Err(error)) if is_transient(&error) => return Some(false),
