@@ -14,18 +14,22 @@ use crate::limits::{
 };
 
 /// Whether what is looked up is looked up at an agent, where nothing stands beside it that counts without one.
-/// Before the defaults, which name a service for the case that there is one.
+/// What is as by default says nothing: the default file names a service for the case that there is one.
 ///
 /// # Errors
 /// [`ConfigError::Needs`]
-pub fn needs_consul(given: &Options) -> Result<(), ConfigError> {
+pub fn needs_consul(given: &Options, defaults: &Options) -> Result<(), ConfigError> {
     let is_given =
         |key: &Option<Secret>| key.as_ref().is_some_and(|key| !key.text().trim().is_empty());
     if is_given(&given.consul) {
         return Ok(());
     }
     let lookups = [
-        ("consul_mongo", &given.consul_mongo, given.mongo.is_some()),
+        (
+            "consul_mongo",
+            &given.consul_mongo,
+            given.mongo.is_some() || given.consul_mongo == defaults.consul_mongo,
+        ),
         ("consul_nats", &given.consul_nats, is_given(&given.nats)),
         ("consul_amqp", &given.consul_amqp, is_given(&given.amqp)),
     ];

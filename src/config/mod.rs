@@ -118,8 +118,9 @@ impl Config {
     pub fn load(given: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
         let given = given.over(file);
-        needs_consul(&given)?;
-        Self::validate(given.over(Options::defaults()?))
+        let defaults = Options::defaults()?;
+        needs_consul(&given, &defaults)?;
+        Self::validate(given.over(defaults))
     }
 
     fn validate(mut options: Options) -> Result<Self, ConfigError> {
@@ -302,6 +303,8 @@ mod tests {
             assert_eq!(load(&format!("{key} = \"a\"\nconsul = \"c\"")), Ok(()));
         }
         assert_eq!(load("consul_service = \"a\""), Ok(()));
+        // As in the default file, which may be the one that is given.
+        assert_eq!(load(DEFAULTS), Ok(()));
         // As in a Compose file, which knows of both.
         assert_eq!(load("consul_mongo = \"a\"\nmongo = \"b\""), Ok(()));
     }
