@@ -80,7 +80,10 @@ impl NatsBus {
 
     async fn open(&mut self) -> Result<Open, BusError> {
         let link = Link::open(&self.settings).await?;
-        let context = ContextBuilder::new().timeout(BUS_WAIT_MAX).build(link.client.clone());
+        let context = ContextBuilder::new()
+            .timeout(BUS_WAIT_MAX)
+            .max_ack_inflight(NATS_UNACKNOWLEDGED_MAX)
+            .build(link.client.clone());
         let way = tokio::select! {
             prepared = stream::prepare(&context, &self.settings) => {
                 if prepared? { Way::JetStream } else { Way::Plain }
@@ -155,12 +158,11 @@ impl Open {
         for linked in messages.chunks(NATS_UNACKNOWLEDGED_MAX) {
             let mut asked = Vec::new();
             for (place, message) in linked.iter().enumerate() {
-                let headers = headers_after(message, before);
                 let is_end = place == 0 || place + 1 == linked.len();
                 if is_end || asking == Asking::Each {
-                    asked.push(self.send(message, headers).await?);
+                    asked.push(self.send(message, before).await?);
                 } else {
-                    self.send_unasked(message, headers).await?;
+                    self.send_unasked(message, before).await?;
                 }
                 before = Some(message.id.as_str());
             }
@@ -177,7 +179,7 @@ impl Open {
 
     async fn one_at_a_time(&self, messages: &[Message]) -> Result<(), BusError> {
         for message in messages {
-            let sent = async { acknowledged(self.send(message, headers(message)).await?).await };
+            let sent = async { acknowledged(self.send(message, None).await?).await };
             sent.await.map_err(|failure| match failure {
                 Failure::Bus(error) => error,
                 Failure::Interrupted => away("it expects what was not asked of it"),
@@ -190,10 +192,11 @@ impl Open {
     async fn send(
         &self,
         message: &Message,
-        headers: HeaderMap,
+        before: Option<&str>,
     ) -> Result<PublishAckFuture, BusError> {
-        let send =
-            |body| self.context.publish_with_headers(subject(message), headers.clone(), body);
+        let send = |body| {
+            self.context.publish_with_headers(subject(message), headers(message, before), body)
+        };
         let sent = match send(message.body.clone()).await {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 send(reference(message)?.body).await
@@ -204,16 +207,16 @@ impl Open {
     }
 
     /// Sends a message, or its reference when it is too large.
-    async fn send_unasked(&self, message: &Message, headers: HeaderMap) -> Result<(), BusError> {
-        let client = &self.link.client;
-        let sent =
-            client.publish_with_headers(subject(message), headers.clone(), message.body.clone());
-        let sent = match sent.await {
+    async fn send_unasked(&self, message: &Message, before: Option<&str>) -> Result<(), BusError> {
+        let send = |body| {
+            let headers = headers(message, before);
+            self.link.client.publish_with_headers(subject(message), headers, body)
+        };
+        let sent = match send(message.body.clone()).await {
             Err(error)
                 if error.kind() == async_nats::client::PublishErrorKind::MaxPayloadExceeded =>
             {
-                let body = reference(message)?.body;
-                client.publish_with_headers(subject(message), headers, body).await
+                send(reference(message)?.body).await
             }
             sent => sent,
         };
@@ -222,7 +225,7 @@ impl Open {
 
     async fn plainly(&self, messages: &[Message]) -> Result<(), BusError> {
         for message in messages {
-            self.send_unasked(message, headers(message)).await?;
+            self.send_unasked(message, None).await?;
         }
         let client = &self.link.client;
         // The server answers in order: to this, when it has seen all of the above.
@@ -240,18 +243,13 @@ fn subject(message: &Message) -> Subject {
 }
 
 /// With the message that it follows, if any.
-fn headers_after(message: &Message, before: Option<&str>) -> HeaderMap {
-    let mut headers = headers(message);
-    if let Some(before) = before {
-        headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, before);
-    }
-    headers
-}
-
-fn headers(message: &Message) -> HeaderMap {
+fn headers(message: &Message, before: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::NATS_MESSAGE_ID, message.id.as_str());
     headers.insert("Content-Type", CONTENT_TYPE);
+    if let Some(before) = before {
+        headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, before);
+    }
     headers
 }
 
