@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::AckPolicy;
+use async_nats::jetstream::consumer::push::Config;
 use futures_util::StreamExt;
 use serde_json::Value;
 
@@ -51,6 +52,7 @@ async fn main() {
     }
     drained(&with).await;
     let consumed = consume(&nats);
+    caught_up(&nats, &consumed).await;
 
     println!("{:>6} {:>12} {:>12} {:>8} {:>16}", "round", "without", "with", "ratio", "drained/s");
     let (mut off, mut on) = (Vec::new(), Vec::new());
@@ -59,6 +61,8 @@ async fn main() {
         on.push(bench(&with, reservations));
         let left = lag(&with);
         let took = drained(&with).await;
+        // What it still is sent would slow down the next round.
+        caught_up(&nats, &consumed).await;
         let (off, on) = (off[round - 1], on[round - 1]);
         let rate = left as f64 / took.as_secs_f64();
         println!("{round:>6} {off:>12.0} {on:>12.0} {:>8.2} {rate:>16.0}", on / off);
@@ -72,7 +76,7 @@ async fn main() {
     nats.kill();
     let begun = Instant::now();
     while begun.elapsed() < outage {
-        bench(&with, reservations);
+        run(&with, reservations, &["--keep"]);
     }
     let away = begun.elapsed();
     let grown = lag(&with);
@@ -93,11 +97,15 @@ fn overall(rates: &[f64]) -> f64 {
     rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
 }
 
-/// Reservations per second by `ipam bench`, which looks at every answer.
+/// Reservations per second in one burst by `ipam bench`, which looks at every answer and gives all back then.
 fn bench(server: &Server, requests: u64) -> f64 {
+    run(server, requests, &[])
+}
+
+fn run(server: &Server, requests: u64, more: &[&str]) -> f64 {
     let mut command = Command::new(IPAM);
-    command.args(["bench", &format!("http://{}", server.address), "--json"]);
-    command.args(["--clients", "256", "--requests", &requests.to_string()]);
+    command.args(["bench", &format!("http://{}", server.address), "--json", "--rounds", "1"]);
+    command.args(["--clients", "256", "--requests", &requests.to_string()]).args(more);
     let output = command.output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
@@ -121,6 +129,16 @@ async fn drained(server: &Server) -> Duration {
     begun.elapsed()
 }
 
+/// Waits until the consumer has all that is in the stream.
+async fn caught_up(nats: &Nats, consumed: &AtomicUsize) {
+    let client = async_nats::connect(nats.url()).await.expect("the server can be reached");
+    let stream = jetstream::new(client).get_stream("IPAM").await.expect("a stream");
+    let there = usize::try_from(stream.cached_info().state.messages).expect("a count");
+    while consumed.load(Ordering::Relaxed) < there {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Attaches a consumer that counts what it is sent, on a thread of its own: this one waits for others.
 fn consume(nats: &Nats) -> Arc<AtomicUsize> {
     let consumed = Arc::new(AtomicUsize::new(0));
@@ -130,10 +148,18 @@ fn consume(nats: &Nats) -> Arc<AtomicUsize> {
         runtime.block_on(async move {
             let client = async_nats::connect(url).await.expect("the server can be reached");
             let stream = jetstream::new(client).get_stream("IPAM").await.expect("a stream");
-            let consumer = stream.create_consumer(OrderedConfig::default()).await;
-            let mut messages = consumer.expect("a consumer").messages().await.expect("messages");
+            // The server knows how far it has come, so it goes on as soon as the server is back.
+            let consumer = stream.create_consumer(Config {
+                durable_name: Some("bench".to_owned()),
+                deliver_subject: "bench.events".to_owned(),
+                ack_policy: AckPolicy::None,
+                flow_control: true,
+                idle_heartbeat: Duration::from_secs(5),
+                ..Config::default()
+            });
+            let messages = consumer.await.expect("a consumer").messages().await;
+            let mut messages = messages.expect("messages");
             while let Some(message) = messages.next().await {
-                // It goes on by itself when the server is back.
                 counted.fetch_add(usize::from(message.is_ok()), Ordering::Relaxed);
             }
         });

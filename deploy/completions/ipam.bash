@@ -164,7 +164,7 @@ _ipam() {
             return 0
             ;;
         ipam__subcmd__serve)
-            opts="-h --listen --data --mongo --mongo-database --nats --nats-token --nats-creds --nats-nkey --nats-ca --nats-cert --nats-key --nats-stream --nats-replicas --nats-max-age --nats-api --amqp --amqp-ca --consul --consul-token --consul-token-file --consul-datacenter --consul-ca --consul-cert --consul-key --consul-mongo --consul-nats --consul-amqp --consul-service --consul-service-id --consul-address --consul-tags --consul-check-interval --consul-deregister-after --commit-timeout --audit-retention --idempotency-kept --publish --log --workers --config --help"
+            opts="-h --listen --data --mongo --mongo-database --nats --nats-token --nats-creds --nats-nkey --nats-ca --nats-cert --nats-key --nats-stream --nats-replicas --nats-max-age --nats-api --amqp --amqp-ca --consul --consul-token --consul-token-file --consul-datacenter --consul-ca --consul-cert --consul-key --consul-mongo --consul-nats --consul-amqp --consul-service --consul-service-id --consul-address --consul-tags --consul-check-interval --consul-deregister-after --commit-timeout --audit-retention --idempotency-kept --publish --publish-delay-max --log --workers --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,6 +315,10 @@ _ipam() {
                     return 0
                     ;;
                 --publish)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --publish-delay-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -69,6 +69,7 @@ complete -c ipam -n "__fish_ipam_using_subcommand serve" -l commit-timeout -d 'H
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l audit-retention -d 'How long events are kept [default: 400d]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l idempotency-kept -d 'How long the answer to a request with an Idempotency-Key is kept [default: 24h]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l publish -d 'Which kinds of events are published on a bus: pool,subnet,reservation,lease [default: pool,subnet,reservation,lease]' -r
+complete -c ipam -n "__fish_ipam_using_subcommand serve" -l publish-delay-max -d 'How late events may be published while a burst of requests needs the processors [default: 10s]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l log -d 'A log level, or levels by module: `warn,ipam::store=debug` [default: info,actix_server=warn,async_nats=off,lapin=off]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l workers -d 'Threads that serve HTTP, and as many for the actors [default: one for each core]' -r
 complete -c ipam -n "__fish_ipam_using_subcommand serve" -l config -d 'A file of such options in TOML; flags and environment go before it' -r -F

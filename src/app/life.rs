@@ -21,7 +21,6 @@ use tracing::{error, info, warn};
 
 use crate::api::door::Door;
 use crate::bus::amqp::{AmqpBus, AmqpSettings};
-use crate::bus::message::Published;
 use crate::bus::nats::{NatsBus, NatsSettings};
 use crate::bus::servers::{Followed, Moment};
 use crate::bus::{Bus, BusKind};
@@ -44,7 +43,7 @@ const START_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration:
 /// What a service is started with, each time.
 pub struct Plan {
     settings: Settings,
-    published: Published,
+    publishing: relay::Settings,
     nats: Option<NatsSettings>,
     amqp: Option<AmqpSettings>,
     hooks: Arc<Hooks>,
@@ -74,7 +73,12 @@ impl Plan {
             actor_threads: config.workers,
             relays,
         };
-        Self { settings, published: config.published, nats, amqp, hooks, metrics }
+        let publishing = relay::Settings {
+            kinds: config.published,
+            delay_max: config.publish_delay_max,
+            ..relay::Settings::default()
+        };
+        Self { settings, publishing, nats, amqp, hooks, metrics }
     }
 
     /// Starts the service on a store. Dropped before it is done, it leaves nothing behind.
@@ -99,8 +103,7 @@ impl Plan {
     fn start_relays(&self, store: &Arc<dyn Store>, ipam: &Ipam) -> std::io::Result<Vec<Relay>> {
         let relays = self.buses().into_iter().map(|(kind, bus)| {
             let (store, metrics) = (Arc::clone(store), Arc::clone(&self.metrics));
-            let settings = relay::Settings { kinds: self.published, ..relay::Settings::default() };
-            Relay::start(store, bus, kind, ipam.wake(), Clock::System, metrics, settings)
+            Relay::start(store, bus, kind, ipam.wake(), Clock::System, metrics, self.publishing)
         });
         relays.collect()
     }

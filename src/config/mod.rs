@@ -27,7 +27,7 @@ use crate::bus::nats::NatsSettings;
 use crate::hooks::rule::{self, Rule};
 use crate::limits::{
     AUDIT_RETENTION_MAX, AUDIT_RETENTION_MIN, COMMIT_TIMEOUT_MAX, COMMIT_TIMEOUT_MIN,
-    IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, WORKERS_MAX,
+    IDEMPOTENCY_KEPT_MAX, IDEMPOTENCY_KEPT_MIN, PUBLISH_DELAY_MAX_MAX, WORKERS_MAX,
 };
 use crate::store::mongo::MongoSettings;
 use crate::telemetry::Filter;
@@ -63,6 +63,8 @@ pub struct Config {
     pub idempotency_kept: Duration,
     /// Which kinds of events are published.
     pub published: Published,
+    /// How late they may be while a burst needs the processors.
+    pub publish_delay_max: Duration,
     pub log: Filter,
     /// Threads that serve HTTP, and threads of the actors.
     pub workers: usize,
@@ -218,6 +220,12 @@ impl Config {
                 "a minute to 366 days",
             )?,
             published: required("publish", options.publish)?.published(),
+            publish_delay_max: within(
+                "publish_delay_max",
+                options.publish_delay_max,
+                Duration::ZERO..=PUBLISH_DELAY_MAX_MAX,
+                "nothing to a minute",
+            )?,
             log: Filter::new(&log)?,
             workers,
             bench_route: options.bench_route.unwrap_or_default(),
@@ -247,6 +255,7 @@ mod tests {
         assert_eq!(config.audit_retention, Duration::from_secs(400 * 24 * 60 * 60));
         assert_eq!(config.store.to_string(), "data");
         assert_eq!(config.published, Published::ALL);
+        assert_eq!(config.publish_delay_max, crate::limits::PUBLISH_DELAY_MAX_DEFAULT);
         assert!(config.nats.is_none() && config.amqp.is_none() && !config.nats_api);
         assert!(config.workers >= 1 && !config.bench_route);
     }
@@ -454,6 +463,10 @@ mod tests {
             ("commit_timeout = \"61s\"", "commit_timeout is 1m 1s"),
             ("audit_retention = \"23h\"", "audit_retention is 23h, not within a day"),
             ("audit_retention = \"36501d\"", "not within a day to 36500 days"),
+            (
+                "publish_delay_max = \"61s\"",
+                "publish_delay_max is 1m 1s, not within nothing to a minute",
+            ),
             ("mongo = \"db:0\"", "mongo: server 1 of the list"),
             ("mongo = \"db\"\nmongo_database = \"a.b\"", "mongo_database: a name has no"),
             ("nats = \"a\"\nnats_replicas = 6", "nats_replicas: not within 1 to 5"),

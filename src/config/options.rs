@@ -140,6 +140,9 @@ pub struct Options {
     /// [default: pool,subnet,reservation,lease]
     #[arg(long, env = "IPAM_PUBLISH", value_name = "KINDS")]
     pub publish: Option<Kinds>,
+    /// How late events may be published while a burst of requests needs the processors [default: 10s]
+    #[arg(long, env = "IPAM_PUBLISH_DELAY_MAX", value_name = "DURATION")]
+    pub publish_delay_max: Option<Period>,
     /// A log level, or levels by module: `warn,ipam::store=debug`
     /// [default: info,actix_server=warn,async_nats=off,lapin=off]
     #[arg(long, env = "IPAM_LOG", value_name = "FILTER")]
@@ -226,6 +229,7 @@ impl Options {
             audit_retention: self.audit_retention.or(below.audit_retention),
             idempotency_kept: self.idempotency_kept.or(below.idempotency_kept),
             publish: self.publish.or(below.publish),
+            publish_delay_max: self.publish_delay_max.or(below.publish_delay_max),
             log: self.log.or(below.log),
             workers: self.workers.or(below.workers),
             bench_route: self.bench_route.or(below.bench_route),

@@ -10,6 +10,7 @@
 
 mod cursor;
 mod lag;
+mod pages;
 mod priority;
 mod publisher;
 
@@ -28,6 +29,7 @@ use crate::store::wake::Wake;
 use crate::telemetry::Metrics;
 
 use cursor::Position;
+use pages::Pages;
 use publisher::Publisher;
 pub use publisher::Settings;
 
@@ -58,10 +60,11 @@ impl Relay {
         metrics.relays().started(relay);
         let (of_lag, of_store) = (Arc::clone(&metrics), Arc::clone(&store));
         let lag = lag::watch(of_store, relay, Arc::clone(&published), clock.clone(), of_lag);
+        let pages = Pages { relay, store, kinds: settings.kinds };
         let publisher = Publisher {
             relay,
-            store,
             bus,
+            pages,
             wake: wake.listen(),
             clock,
             metrics,

@@ -7,25 +7,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::bus::message::{Message, Published, messages_of};
+use crate::bus::message::{Message, Published};
 use crate::bus::{Bus, BusError};
 use crate::clock::Clock;
-use crate::domain::event::LoggedEvent;
 use crate::limits::{
-    RELAY_CLAIM_EVERY, RELAY_GIVE_WAY_MAX, RELAY_LOOK_EVERY, RELAY_PAGE_BYTES, RELAY_PAGE_EVENTS,
-    RELAY_PAUSE_MAX, RELAY_PAUSE_MIN, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX,
+    PUBLISH_DELAY_MAX_DEFAULT, RELAY_CLAIM_EVERY, RELAY_LOOK_EVERY, RELAY_PAUSE_MAX,
+    RELAY_PAUSE_MIN, RELAY_PUBLISH_WAIT_MAX, RELAY_STOP_WAIT_MAX,
 };
-use crate::store::Store;
 use crate::store::error::Fault;
-use crate::store::query::{EventQuery, Page};
 use crate::store::wake::Listener;
 use crate::telemetry::{Metrics, RelayState};
 
 use super::cursor::{Cursor, Position};
+use super::pages::{Page, Pages};
 use super::priority::Patience;
 
 /// What of a relay can be set.
@@ -33,6 +30,8 @@ use super::priority::Patience;
 pub struct Settings {
     /// Which kinds of events are published.
     pub kinds: Published,
+    /// How late an event may be published while a burst needs the processors.
+    pub delay_max: Duration,
     /// How long the bus may take over one page.
     pub publish_wait_max: Duration,
     /// How long a stop waits until what is left is published.
@@ -43,6 +42,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             kinds: Published::ALL,
+            delay_max: PUBLISH_DELAY_MAX_DEFAULT,
             publish_wait_max: RELAY_PUBLISH_WAIT_MAX,
             stop_wait_max: RELAY_STOP_WAIT_MAX,
         }
@@ -51,8 +51,8 @@ impl Default for Settings {
 
 pub struct Publisher {
     pub relay: &'static str,
-    pub store: Arc<dyn Store>,
     pub bus: Box<dyn Bus>,
+    pub pages: Pages,
     pub wake: Listener,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
@@ -127,7 +127,7 @@ impl Publisher {
             if *self.stop.borrow() {
                 return None;
             }
-            match Cursor::claim(&self.store, self.relay, &self.published).await {
+            match Cursor::claim(&self.pages.store, self.relay, &self.published).await {
                 Ok(Some(cursor)) => return Some(cursor),
                 Ok(None) => self.works(RelayState::Standby),
                 Err(fault) => self.fails(&fault.to_string(), "the relay cannot be claimed"),
@@ -137,18 +137,18 @@ impl Publisher {
     }
 
     /// Publishes page after page of what follows `position`; ends when it is to stop and there is
-    /// nothing left.
+    /// nothing left. While one is on its way, the next is read and made into messages.
     async fn publish_all(&mut self, mut position: u64) {
-        let mut read_ahead = None;
+        let mut ahead = None;
         let mut patience = Patience::default();
         loop {
             // Before the log is read: a commit after this is not the last.
             let stopping = *self.stop.borrow();
-            let page = match read_ahead.take() {
-                Some(page) => page,
+            let page = match ahead.take() {
+                Some(page) => Some(page),
                 None => self.read_after(position).await,
             };
-            let Some(last) = page.items.last().map(|last| last.position) else {
+            let Some(page) = page else {
                 self.works(RelayState::Idle);
                 if stopping {
                     return;
@@ -156,24 +156,20 @@ impl Publisher {
                 self.wait_for_more().await;
                 continue;
             };
-            let age = self.age(&page);
+            let delay_max = self.settings.delay_max.saturating_sub(self.age(&page));
             tokio::select! {
                 () = stopped(&mut self.stop) => {}
-                () = patience.give_way(age) => {}
+                () = patience.give_way(self.pages.store.as_ref(), delay_max) => {}
             }
-            let more = page.more;
-            let messages = self.messages(&page.items);
-            drop(page);
-            if more {
-                let ahead = events_after(Arc::clone(&self.store), last);
-                let ((), ahead) = tokio::join!(self.publish(&messages), ahead);
+            if page.more {
+                let pages = self.pages.clone();
+                let ((), next) = tokio::join!(self.publish(&page.messages), pages.after(page.last));
                 // What failed, or is not there yet, is read in its turn.
-                read_ahead = ahead.ok().filter(|page| !page.items.is_empty());
+                ahead = next.unwrap_or_default();
             } else {
-                self.publish(&messages).await;
+                self.publish(&page.messages).await;
             }
-            patience.published();
-            position = last;
+            position = page.last;
             if let Some(cursor) = &self.cursor {
                 cursor.advance(position);
             }
@@ -181,28 +177,15 @@ impl Publisher {
     }
 
     /// How long ago the oldest event of a page was committed.
-    fn age(&self, page: &Page<LoggedEvent>) -> Duration {
-        let oldest = page.items.first().map_or(Timestamp::MAX, |oldest| oldest.at);
+    fn age(&self, page: &Page) -> Duration {
         // A clock that differs makes nothing wait.
-        self.clock.now().duration_since(oldest).try_into().unwrap_or(RELAY_GIVE_WAY_MAX)
+        self.clock.now().duration_since(page.oldest).try_into().unwrap_or(Duration::MAX)
     }
 
-    fn messages(&self, events: &[LoggedEvent]) -> Vec<Message> {
-        let mut messages = Vec::with_capacity(events.len() * 2);
-        for logged in events {
-            let mut derived = messages_of(logged, &self.settings.kinds);
-            if let Some(error) = derived.unreadable {
-                tracing::error!(relay.bus = self.relay, event.position = logged.position, %error, "the leases in an event cannot be read; their messages are left out");
-            }
-            messages.append(&mut derived.messages);
-        }
-        messages
-    }
-
-    async fn read_after(&mut self, position: u64) -> Page<LoggedEvent> {
+    async fn read_after(&mut self, position: u64) -> Option<Page> {
         let mut pause = RELAY_PAUSE_MIN;
         loop {
-            match events_after(Arc::clone(&self.store), position).await {
+            match self.pages.after(position).await {
                 Ok(page) => return page,
                 Err(fault) => {
                     self.fails(&fault.to_string(), "the events to publish cannot be read")
@@ -289,9 +272,4 @@ impl Publisher {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error says that nobody is left to say so.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn events_after(store: Arc<dyn Store>, after: u64) -> Result<Page<LoggedEvent>, Fault> {
-    let (limit, bytes_max) = (RELAY_PAGE_EVENTS, Some(RELAY_PAGE_BYTES));
-    store.events(EventQuery { after, limit, bytes_max, ..EventQuery::default() }).await
 }
