@@ -17,10 +17,10 @@ use crate::store::Store;
 /// (<https://docs.kernel.org/accounting/psi.html>).
 const PRESSURE: &str = "/proc/pressure/cpu";
 /// How long it is looked whether processors are short. The relay rests meanwhile: they may be short for what
-/// it does.
-const LOOK: Duration = Duration::from_millis(20);
+/// it does. Of shorter looks too many find a moment that says nothing of the burst.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long pages go out when they were not, until it is looked again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
 /// They are short when somebody waits for one during so much of the time, in percent. With all of them in use
 /// by requests it is 50 to 90, and seldom more than 10 on a machine that has some to spare.
 const SHORT_PERCENT: u128 = 25;
