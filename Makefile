@@ -61,27 +61,9 @@ tools: $(DENY) $(DEB) ## Install what checks and packages are made with, into ta
 deb: $(DEB) ## Build the Debian package, into target/debian
 	$(DEB) --locked --compress-system
 
-# Most of them wait for servers most of the time, so two run at once. The longest begin; those in containers want
-# the machine for themselves.
-TESTS_ALONE := docker
-TESTS_LONG := consul events durability mongo allocation store
-TESTS := $(TESTS_LONG) $(filter-out $(TESTS_LONG) $(TESTS_ALONE),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
-	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
-TESTS_AT_ONCE ?= 2
-
 .PHONY: test
-test: servers $(DEB) ## Run every test (TESTS_AT_ONCE=2)
-	$(CARGO) test --locked --no-run
-	+$(MAKE) --no-print-directory --jobs=$(TESTS_AT_ONCE) --output-sync=target test-of-lib $(TESTS:%=test-of-%)
-	$(CARGO) test --locked $(TESTS_ALONE:%=--test %)
-
-.PHONY: $(TESTS:%=test-of-%) test-of-lib
-$(TESTS:%=test-of-%): test-of-%:
-	$(CARGO) test --locked --test $*
-
-test-of-lib:
-	$(CARGO) test --locked --lib --bins
-	$(CARGO) test --locked --doc
+test: servers $(DEB) ## Run every test
+	$(CARGO) test --locked
 
 # What needs a server is in a binary of its own, or in a module of this name.
 .PHONY: test-fast
