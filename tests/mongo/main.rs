@@ -2,6 +2,7 @@
 //! that fail, several instances on one database.
 
 mod away;
+mod burst;
 mod crash;
 mod fail_points;
 mod harness;

@@ -18,6 +18,9 @@ use crate::process::{PATIENCE, Port, Process, end_of};
 /// Where `make servers` puts it.
 const MONGOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/mongod-6.0.5/mongod");
 
+/// What keeps many of them small, unless other sizes are asked for. In MB and GB.
+const SMALL: [(&str, &str); 2] = [("--oplogSize", "256"), ("--wiredTigerCacheSizeGB", "1")];
+
 /// A replica set; ended when dropped, or with this process.
 pub struct ReplicaSet {
     members: Vec<Member>,
@@ -223,6 +226,10 @@ impl ReplicaSet {
         self.primary().await;
     }
 
+    pub fn pid(&self, member: usize) -> u32 {
+        self.members[member].process.as_ref().expect("it runs").pid()
+    }
+
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, member: usize, name: &str) {
         self.members[member].process.as_ref().expect("it runs").signal(name);
@@ -276,8 +283,12 @@ impl Member {
             command.arg(MONGOD).arg("--dbpath").arg(&self.files);
             command.arg("--logpath").arg(self.files.join("log"));
             command.args(["--port", &self.port.number.to_string(), "--bind_ip", "127.0.0.1"]);
-            command.args(["--nounixsocket", "--logappend", "--oplogSize", "256"]);
-            command.args(["--wiredTigerCacheSizeGB", "1"]);
+            command.args(["--nounixsocket", "--logappend"]);
+            for (name, value) in SMALL {
+                if !self.options.iter().any(|option| option == name) {
+                    command.args([name, value]);
+                }
+            }
             command.args(["--setParameter", "enableTestCommands=1"]);
             command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
             command.args(&self.options);

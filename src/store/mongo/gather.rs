@@ -1,10 +1,10 @@
 //! Reads by key, gathered: what is asked for while some reads run is asked for with the next one.
 //!
-//! A read costs the server and the driver far more than a key in it does, and a burst of releases or
-//! of requests with an `Idempotency-Key` reads by key a hundred times at once. As in the writer there
-//! is no waiting window: a lone read goes at once.
+//! A read costs the server and the driver far more than a key in it does, and a burst reads by key a
+//! hundred times at once: of releases, of requests with an `Idempotency-Key`, or on a subnet whose
+//! actor does not run yet. As in the writer there is no waiting window: a lone read goes at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// `fetch` reads some keys at once. Must be called on a tokio runtime.
+    /// `fetch` reads some keys at once, each named once. Must be called on a tokio runtime.
     pub fn new<F>(fetch: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HashMap<K, V>, ReadError>> + Send + 'static,
@@ -78,7 +78,8 @@ where
         }
         let (fetch, some) = (Arc::clone(&fetch), std::mem::take(&mut some));
         tokio::spawn(async move {
-            let fetched = fetch(some.iter().map(|(key, _)| key.clone()).collect()).await;
+            let keys: HashSet<K> = some.iter().map(|(key, _)| key.clone()).collect();
+            let fetched = fetch(keys.into_iter().collect()).await;
             drop(permit);
             for (key, answer) in some {
                 // Who no longer waits need not be told.
@@ -105,6 +106,7 @@ mod tests {
         let (counted, gate) = (Arc::clone(&reads), Arc::clone(&go));
         let gather = Arc::new(Gather::new(move |keys: Vec<usize>| {
             counted.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "each once");
             let gate = Arc::clone(&gate);
             async move {
                 drop(gate.acquire().await);

@@ -60,6 +60,8 @@ use reader::{LogSeen, Readers};
 /// A database, and this instance in it.
 struct MongoStore {
     readers: Readers,
+    /// Asked for by every request of a burst, as long as no actor runs for it.
+    subnets: Gather<SubnetId, Subnet>,
     reservations: Gather<ReservationId, Reservation>,
     answers: Gather<String, Recorded>,
     /// One for each snapshot that may be read.
@@ -143,12 +145,14 @@ async fn in_time<T>(
 
 impl MongoStore {
     fn new(readers: Readers, writing: Option<Writing>) -> Self {
-        let (of_reservations, of_answers) = (readers.clone(), readers.clone());
-        let reservations = move |ids| read::reservations_by_id(of_reservations.clone(), ids);
-        let answers = move |keys| read::answers_by_key(of_answers.clone(), keys);
-        let (reservations, answers) = (Gather::new(reservations), Gather::new(answers));
+        let of = readers.clone();
+        let subnets = Gather::new(move |ids| read::subnets_by_id(of.clone(), ids));
+        let of = readers.clone();
+        let reservations = Gather::new(move |ids| read::reservations_by_id(of.clone(), ids));
+        let of = readers.clone();
+        let answers = Gather::new(move |keys| read::answers_by_key(of.clone(), keys));
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
-        Self { readers, reservations, answers, snapshots, writing }
+        Self { readers, subnets, reservations, answers, snapshots, writing }
     }
 
     async fn read<T>(
@@ -207,7 +211,7 @@ impl Store for MongoStore {
     }
 
     async fn subnet(&self, id: SubnetId) -> Result<Option<Subnet>, Fault> {
-        self.read("reading a subnet", read::subnet(&self.readers, id)).await
+        self.read("reading a subnet", self.subnets.get(id)).await
     }
 
     async fn subnets(&self, pool: PoolId, list: List<SubnetId>) -> Result<Page<Subnet>, Fault> {

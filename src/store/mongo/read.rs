@@ -5,6 +5,7 @@
 //! in order of id and checks the others on each document: linear in the entries of that label.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -132,6 +133,25 @@ fn every(field: &str, labels: &[Label]) -> Vec<Document> {
     labels.iter().map(|label| doc! { field: bson_binary(&label_digest(label)) }).collect()
 }
 
+/// Every document that has one of these `_id`s.
+async fn by_key<K: Eq + Hash, T>(
+    readers: &Readers,
+    collection: &str,
+    keys: impl Iterator<Item = Bson>,
+    read: fn(&RawDocument) -> Result<T, Malformed>,
+    key: impl Fn(&T) -> K,
+) -> Read<HashMap<K, T>> {
+    let filter = doc! { "_id": { "$in": keys.collect::<Vec<_>>() } };
+    let mut reader = readers.reader().await?;
+    let mut found = reader.find(collection, filter, FindOptions::default()).await?;
+    let mut items = HashMap::new();
+    while found.advance().await? {
+        let item = read(found.current())?;
+        items.insert(key(&item), item);
+    }
+    Ok(items)
+}
+
 pub async fn pool(readers: &Readers, id: PoolId) -> Read<Option<Pool>> {
     one(readers, POOLS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::pool).await
 }
@@ -142,8 +162,12 @@ pub async fn pools(readers: &Readers, list: &List<PoolId>) -> Read<Page<Pool>> {
     select.page(readers, POOLS, list.limit, documents::pool).await
 }
 
-pub async fn subnet(readers: &Readers, id: SubnetId) -> Read<Option<Subnet>> {
-    one(readers, SUBNETS, doc! { "_id": bson_binary(id.as_bytes()) }, documents::subnet).await
+pub async fn subnets_by_id(
+    readers: Readers,
+    ids: Vec<SubnetId>,
+) -> Read<HashMap<SubnetId, Subnet>> {
+    let keys = ids.iter().map(|id| bson_binary(id.as_bytes()));
+    by_key(&readers, SUBNETS, keys, documents::subnet, |subnet| subnet.id).await
 }
 
 pub async fn subnets(readers: &Readers, pool: PoolId, list: &List<SubnetId>) -> Read<Page<Subnet>> {
@@ -182,16 +206,8 @@ pub async fn reservations_by_id(
     readers: Readers,
     ids: Vec<ReservationId>,
 ) -> Read<HashMap<ReservationId, Reservation>> {
-    let ids: Vec<Bson> = ids.iter().map(|id| bson_binary(id.as_bytes())).collect();
-    let mut reader = readers.reader().await?;
-    let filter = doc! { "_id": { "$in": ids } };
-    let mut found = reader.find(RESERVATIONS, filter, FindOptions::default()).await?;
-    let mut items = HashMap::new();
-    while found.advance().await? {
-        let reservation = documents::reservation(found.current())?;
-        items.insert(reservation.id, reservation);
-    }
-    Ok(items)
+    let keys = ids.iter().map(|id| bson_binary(id.as_bytes()));
+    by_key(&readers, RESERVATIONS, keys, documents::reservation, |reservation| reservation.id).await
 }
 
 pub async fn reservations(
@@ -383,15 +399,9 @@ pub async fn answers_by_key(
     readers: Readers,
     keys: Vec<String>,
 ) -> Read<HashMap<String, Recorded>> {
-    let mut reader = readers.reader().await?;
-    let filter = doc! { "_id": { "$in": keys } };
-    let mut found = reader.find(IDEMPOTENCY, filter, FindOptions::default()).await?;
-    let mut items = HashMap::new();
-    while found.advance().await? {
-        let answer = documents::answer(found.current())?;
-        items.insert(answer.request.key.clone(), answer);
-    }
-    Ok(items)
+    let keys = keys.into_iter().map(Bson::from);
+    let key = |answer: &Recorded| answer.request.key.clone();
+    by_key(&readers, IDEMPOTENCY, keys, documents::answer, key).await
 }
 
 pub async fn answers(

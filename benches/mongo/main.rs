@@ -5,7 +5,7 @@
 //!
 //! The documents are those that the service wrote for one reservation, read back and given fresh
 //! keys, into collections with the same indexes. The driver has one writer, which prepares its
-//! documents before the clock runs.
+//! documents before the clock runs. What a reservation costs in CPU time is told beside the rates.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,19 +18,26 @@ use mongodb::{Client, Database, IndexModel};
 use serde_json::Value;
 use uuid::Uuid;
 
+use cpu::{Costs, Processes};
 use mongod::ReplicaSet;
 use server::{Data, IPAM, Server};
 
+mod cpu;
+
 #[expect(dead_code, reason = "shared with others, who need the rest")]
-#[path = "../tests/mongod/mod.rs"]
+#[path = "../../tests/mongod/mod.rs"]
 mod mongod;
 
-#[path = "../tests/process/mod.rs"]
+#[path = "../../tests/process/mod.rs"]
 mod process;
 
 #[expect(dead_code, reason = "shared with others, who need the rest")]
-#[path = "../tests/server/mod.rs"]
+#[path = "../../tests/server/mod.rs"]
 mod server;
+
+/// What mongod takes by itself on a machine of its own: a cache that need not be emptied while it is
+/// written to, and a log that is not cut off in the run.
+const OF_A_SERVER: [&str; 4] = ["--wiredTigerCacheSizeGB", "8", "--oplogSize", "4096"];
 
 const ROUNDS: usize = 5;
 /// Reservations in one round of a single client.
@@ -46,17 +53,21 @@ const MEASURED: [(usize, &str); 3] =
 async fn main() {
     let asked = std::env::args().find_map(|count| count.parse().ok());
     let many: usize = asked.unwrap_or(40_000);
-    let set = ReplicaSet::start(1).await;
+    let set = ReplicaSet::start_with(1, &OF_A_SERVER).await;
     let data = Data::Mongo { uri: set.uri(), database: "ipam".into() };
-    let server = Server::start(&data);
+    let mut command = Command::new(IPAM);
+    command.env("IPAM_BENCH_ROUTE", "true");
+    let server = Server::start_by(command, data);
     let url = format!("http://{}", server.address);
     let client = set.client().await;
+    let processes = Processes { mongod: set.pid(0), ipam: server.pid() };
 
     // Something to copy, and everything warm.
-    ipam_bench(&url, 256, many / 4, true);
-    let driver = Driver::prepare(&client).await;
+    reserve(&url, 256, many / 4);
+    let mut driver = Driver::prepare(&client, processes).await;
 
     let (mut large, mut single, mut own) = (Vec::new(), Vec::new(), [vec![], vec![], vec![]]);
+    let mut costs = [Costs::default(); MEASURED.len()];
     println!("reservations/s");
     println!(
         "{:>6} {:>10} {:>10} {:>10} {:>10} {:>10}",
@@ -64,28 +75,46 @@ async fn main() {
     );
     for round in 1..=ROUNDS {
         large.push(driver.insert(many, LARGE).await);
-        for ((clients, _), rates) in MEASURED.iter().zip(&mut own) {
+        for (((clients, _), rates), costs) in MEASURED.iter().zip(&mut own).zip(&mut costs) {
             if *clients == 1 {
                 single.push(driver.insert(FEW, 1).await);
             }
             let requests = if *clients == 1 { FEW } else { many };
-            rates.push(ipam_bench(&url, *clients, requests, false));
+            let begun = processes.now();
+            rates.push(reserve(&url, *clients, requests));
+            costs.add(processes, &begun, requests);
         }
         let at = |rates: &[f64]| format!("{:.0}", rates[round - 1]);
         let (of_256, of_1024, of_1) = (at(&own[0]), at(&own[1]), at(&own[2]));
         let (large, single) = (at(&large), at(&single));
         println!("{round:>6} {large:>10} {of_256:>10} {of_1024:>10} {single:>10} {of_1:>10}");
     }
+    println!("microseconds of CPU for each: mongod, service, client");
+    show("driver", &driver.large);
+    show("1 by 1", &driver.single);
+    for ((clients, _), costs) in MEASURED.iter().zip(&costs) {
+        show(&clients.to_string(), costs);
+    }
     for ((clients, bound), rates) in MEASURED.iter().zip(&own) {
         if *clients == 1 {
             let times = overall(&single) / overall(rates);
             println!("1 client: {times:.2} of the time of the driver's transaction ({bound})");
-        } else {
-            let ratio = overall(rates) / overall(&large);
-            println!("{clients} clients: {ratio:.2} of the driver ({bound})");
+            continue;
         }
+        let ratio = overall(rates) / overall(&large);
+        let http = answer(&url, *clients, many);
+        let best = at_best(http, driver.large.each()) / overall(&large);
+        println!("{clients} clients: {ratio:.2} of the driver ({bound})");
+        println!(
+            "  without actors and store {http:.0}/s; with that and the driver at best {best:.2}"
+        );
     }
     server.stop();
+}
+
+fn show(who: &str, costs: &Costs) {
+    let [mongod, ipam, client] = costs.each();
+    println!("{who:>6} {mongod:>10.1} {ipam:>10.1} {client:>10.1}");
 }
 
 /// The rate over all rounds, each of as many reservations.
@@ -93,23 +122,44 @@ fn overall(rates: &[f64]) -> f64 {
     rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
 }
 
-/// Reservations per second by `ipam bench`, which looks at every answer.
-fn ipam_bench(url: &str, clients: usize, requests: usize, keep: bool) -> f64 {
+/// What the processors would allow if a reservation cost what HTTP does at that rate and what the
+/// driver and mongod do, nothing else, and no processor ever waited.
+fn at_best(http: f64, [mongod, _, client]: [f64; 3]) -> f64 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let micros_of_http = processors * 1e6 / http;
+    processors * 1e6 / (micros_of_http + mongod + client)
+}
+
+/// Reservations per second.
+fn reserve(url: &str, clients: usize, requests: usize) -> f64 {
+    ipam_bench(url, clients, requests, &["--keep"])["operations"][0]["per_second"].as_f64().unwrap()
+}
+
+/// Requests per second on the route that decides and stores nothing.
+fn answer(url: &str, clients: usize, requests: usize) -> f64 {
+    let report = ipam_bench(url, clients, requests, &["--baseline"]);
+    let operations = report["operations"].as_array().unwrap();
+    let baseline = operations.iter().find(|operation| operation["operation"] == "baseline");
+    baseline.unwrap()["per_second"].as_f64().unwrap()
+}
+
+/// The report of `ipam bench`, which looks at every answer.
+fn ipam_bench(url: &str, clients: usize, requests: usize, options: &[&str]) -> Value {
     let mut command = Command::new(IPAM);
-    command.args(["bench", url, "--json", "--rounds", "1"]);
+    command.args(["bench", url, "--json", "--rounds", "1"]).args(options);
     command.args(["--clients", &clients.to_string(), "--requests", &requests.to_string()]);
-    if keep {
-        command.arg("--keep");
-    }
     let output = command.output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
-    report["operations"][0]["per_second"].as_f64().expect("a rate")
+    serde_json::from_slice(&output.stdout).expect("the report is JSON")
 }
 
 /// What one reservation is in the database.
 struct Driver {
     client: Client,
+    processes: Processes,
+    /// What its transactions took, the large ones and those of a single reservation.
+    large: Costs,
+    single: Costs,
     reservation: Document,
     lease: Document,
     /// One event, and the document of a commit, without its events.
@@ -125,7 +175,7 @@ const COPIES: &str = "copies";
 const COLLECTIONS: [&str; 3] = ["reservations", "leases", "events"];
 
 impl Driver {
-    async fn prepare(client: &Client) -> Self {
+    async fn prepare(client: &Client, processes: Processes) -> Self {
         let (own, copies) = (client.database("ipam"), client.database(COPIES));
         for name in COLLECTIONS {
             copy_indexes(&own, &copies, name).await;
@@ -146,11 +196,13 @@ impl Driver {
             .find(|event| event.get_str("resource").is_ok_and(|resource| resource == text))
             .expect("it is among the events of its commit")
             .clone();
-        Self { client: client.clone(), reservation, lease, event, commit }
+        let (large, single) = (Costs::default(), Costs::default());
+        let client = client.clone();
+        Self { client, processes, large, single, reservation, lease, event, commit }
     }
 
     /// Inserts copies in transactions of `size`; answers reservations per second.
-    async fn insert(&self, count: usize, size: usize) -> f64 {
+    async fn insert(&mut self, count: usize, size: usize) -> f64 {
         let mut session = self.client.start_session().await.unwrap();
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let database = self.client.database(COPIES);
@@ -158,6 +210,7 @@ impl Driver {
         let mut took = Duration::ZERO;
         for _ in 0..count / size {
             let [reservations, leases, events] = self.copies(size);
+            let moment = self.processes.now();
             let begun = Instant::now();
             session.start_transaction().write_concern(durable.clone()).await.unwrap();
             for (name, documents) in COLLECTIONS.iter().zip([reservations, leases, events]) {
@@ -165,6 +218,8 @@ impl Driver {
             }
             session.commit_transaction().await.unwrap();
             took += begun.elapsed();
+            let costs = if size == 1 { &mut self.single } else { &mut self.large };
+            costs.add(self.processes, &moment, size);
         }
         (count / size * size) as f64 / took.as_secs_f64()
     }
