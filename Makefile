@@ -61,9 +61,27 @@ tools: $(DENY) $(DEB) ## Install what checks and packages are made with, into ta
 deb: $(DEB) ## Build the Debian package, into target/debian
 	$(DEB) --locked --compress-system
 
+# These mostly wait: for Consul, for containers, for servers that are away. So two of them run side by
+# side, and more tests of the third at once than there are processors.
+WAITING := consul docker mongo
+COMPUTING := $(filter-out $(WAITING),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
+	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+
 .PHONY: test
 test: servers $(DEB) ## Run every test
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-run
+	$(CARGO) test --locked --lib --bins $(COMPUTING:%=--test %)
+	$(CARGO) test --locked --doc
+	$(MAKE) --no-print-directory --jobs 2 --output-sync test-consul test-docker
+	$(CARGO) test --locked --test mongo -- --test-threads 4
+
+.PHONY: test-consul
+test-consul:
+	$(CARGO) test --locked --test consul -- --test-threads 4
+
+.PHONY: test-docker
+test-docker:
+	$(CARGO) test --locked --test docker
 
 # What needs a server is in a binary of its own, or in a module of this name.
 .PHONY: test-fast
