@@ -61,19 +61,18 @@ tools: $(DENY) $(DEB) ## Install what checks and packages are made with, into ta
 deb: $(DEB) ## Build the Debian package, into target/debian
 	$(DEB) --locked --compress-system
 
-# These mostly wait: for Consul, for containers, for servers that are away. So two of them run side by
-# side, and more tests of the third at once than there are processors.
-WAITING := consul docker mongo
-COMPUTING := $(filter-out $(WAITING),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
+# Consul's tests wait, for a fifth of their time they compute: so four at once, beside those of containers.
+# All others have bounds in time that want the processors for themselves.
+BESIDE := consul docker
+ALONE := $(filter-out $(BESIDE),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
 	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 .PHONY: test
 test: servers $(DEB) ## Run every test
 	$(CARGO) test --locked --no-run
-	$(CARGO) test --locked --lib --bins $(COMPUTING:%=--test %)
+	$(CARGO) test --locked --lib --bins $(ALONE:%=--test %)
 	$(CARGO) test --locked --doc
-	$(MAKE) --no-print-directory --jobs 2 --output-sync test-consul test-docker
-	$(CARGO) test --locked --test mongo -- --test-threads 4
+	$(MAKE) --no-print-directory --jobs 2 --output-sync $(BESIDE:%=test-%)
 
 .PHONY: test-consul
 test-consul:

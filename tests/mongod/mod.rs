@@ -226,10 +226,6 @@ impl ReplicaSet {
         self.primary().await;
     }
 
-    pub fn pid(&self, member: usize) -> u32 {
-        self.members[member].process.as_ref().expect("it runs").pid()
-    }
-
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, member: usize, name: &str) {
         self.members[member].process.as_ref().expect("it runs").signal(name);

@@ -59,10 +59,6 @@ impl Process {
         stat.rsplit_once(')').is_none_or(|(_, state)| state.trim_start().starts_with('Z'))
     }
 
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Sends a signal: `STOP` and `CONT` make a server that is there and does not answer.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid.to_string()]).status();

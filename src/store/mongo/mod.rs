@@ -145,12 +145,13 @@ async fn in_time<T>(
 
 impl MongoStore {
     fn new(readers: Readers, writing: Option<Writing>) -> Self {
-        let of = readers.clone();
-        let subnets = Gather::new(move |ids| read::subnets_by_id(of.clone(), ids));
-        let of = readers.clone();
-        let reservations = Gather::new(move |ids| read::reservations_by_id(of.clone(), ids));
-        let of = readers.clone();
-        let answers = Gather::new(move |keys| read::answers_by_key(of.clone(), keys));
+        let of_subnets = readers.clone();
+        let subnets = Gather::new(move |ids| read::subnets_by_id(of_subnets.clone(), ids));
+        let of_reservations = readers.clone();
+        let reservations =
+            Gather::new(move |ids| read::reservations_by_id(of_reservations.clone(), ids));
+        let of_answers = readers.clone();
+        let answers = Gather::new(move |keys| read::answers_by_key(of_answers.clone(), keys));
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
         Self { readers, subnets, reservations, answers, snapshots, writing }
     }
