@@ -207,8 +207,8 @@ pub const BUS_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 pub const NATS_UNACKNOWLEDGED_MAX: usize = 4 * 1024;
 pub const AMQP_UNACKNOWLEDGED_MAX: usize = 1024;
 /// How long a stream that is made here knows which messages it has: long enough for a call that failed and its
-/// repetition. It saves copies, and no promise rests on it. What it knows of
-/// two minutes, its own default, takes a third of its time at a high rate (`BENCHMARKS.md`).
+/// repetition. It saves copies, and no promise rests on it. What a server knows of two minutes, its own
+/// default, takes a third of its time at a high rate (`BENCHMARKS.md`).
 pub const NATS_DUPLICATES_WINDOW: Duration = Duration::from_secs(30);
 /// The servers that may keep a stream.
 pub const NATS_REPLICAS_MAX: usize = 5;

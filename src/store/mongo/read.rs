@@ -162,6 +162,7 @@ pub async fn pools(readers: &Readers, list: &List<PoolId>) -> Read<Page<Pool>> {
     select.page(readers, POOLS, list.limit, documents::pool).await
 }
 
+/// Some subnets by their ids.
 pub async fn subnets_by_id(
     readers: Readers,
     ids: Vec<SubnetId>,
